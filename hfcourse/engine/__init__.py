@@ -1,0 +1,1 @@
+"""The only training loop (on accelerate): fit, evaluate, checkpoint, optim, progress."""

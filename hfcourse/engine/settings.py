@@ -1,0 +1,125 @@
+"""The settings of a training run. Holds no torch: recipes and the command line read it in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hfcourse.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW, its parameter groups and its schedule."""
+
+    lr: float = 5e-5
+    """Peak learning rate of the backbone."""
+    head_lr: float | None = None
+    """Peak learning rate of the task heads; the backbone's where not given."""
+    layer_decay: float = 1.0
+    """Each layer below the top learns at this factor of the one above it (ULMFiT, ELECTRA); 1 switches it off."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; never on biases and norms."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of Adam's two moments."""
+    eps: float = 1e-8
+    """Adam's epsilon."""
+    schedule: Literal["linear", "cosine", "wsd", "inverse_sqrt", "constant"] = "linear"
+    """How lr falls after warm-up; wsd (warm-up, stable, decay) stays and falls over the last `decay` of the steps."""
+    warmup: float = 0.1
+    """Steps of linear warm-up: a share of all steps if below 1, else a number of steps."""
+    decay: float = 0.2
+    """wsd alone: share of all steps over which lr falls to 0."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 switches clipping off."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError(f"optim.lr is {self.lr}: it must be above 0")
+        if self.warmup < 0:
+            raise ConfigError(f"optim.warmup is {self.warmup}: it must be 0 or more")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"optim.layer_decay is {self.layer_decay}: it must lie in (0, 1]")
+        if self.schedule == "wsd" and self.warmup < 1 and self.warmup + self.decay > 1:
+            raise ConfigError(f"optim.warmup {self.warmup} and optim.decay {self.decay} add up to more than all steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """What one optimizer step sees. The cut into steps never depends on the number of processes."""
+
+    examples: int = 32
+    """Most examples in one optimizer step, over all processes together."""
+    tokens: int = 0
+    """Most padded tokens in one optimizer step, over all processes together; 0 for no such bound."""
+    micro_tokens: int = 0
+    """Most padded tokens in one forward pass of one process; what exceeds it is accumulated. 0 for no such bound.
+    Halved by itself when the device runs out of memory."""
+    bucket: bool = True
+    """Put inputs of similar length into one batch, so that little is padded."""
+    eval_tokens: int = 16384
+    """Most padded tokens in one forward pass of an evaluation."""
+
+    def __post_init__(self) -> None:
+        if self.examples < 1:
+            raise ConfigError(f"batch.examples is {self.examples}: it must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how precise, how often: the loop itself."""
+
+    epochs: float = 3.0
+    """Passes over the training split; ignored where `steps` is given."""
+    steps: int = 0
+    """Optimizer steps; 0 to count by `epochs`."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 autocast where the device has matrix units for it, fp32 elsewhere."""
+    compile: bool = False
+    """torch.compile the backbone: costs 15-60 s once, pays in long runs."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    ema: float = 0.0
+    """Evaluate and save an exponential moving average of the weights with this decay; 0 switches it off."""
+    eval_every: int = 0
+    """Evaluate on dev every so many steps; 0 for once an epoch (and at the end, always)."""
+    select_best: bool = True
+    """End with the weights that scored best on dev; otherwise with the last ones."""
+    patience: int = 0
+    """Stop after so many evaluations without a better dev score; 0 to train to the end."""
+    log_every: int = 10
+    """Write a line to log.jsonl every so many steps."""
+    save_every: int = 0
+    """Write a checkpoint every so many steps; 0 for at every evaluation."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also log to these (through accelerate)."""
+    progress: bool = True
+    """Show progress bars with tokens/s and the time left."""
+
+    def __post_init__(self) -> None:
+        if self.steps == 0 and self.epochs <= 0:
+            raise ConfigError("train.epochs and train.steps are both 0: give one of them")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"train.ema is {self.ema}: it must lie in [0, 1)")
+        if self.keep_checkpoints < 1:
+            raise ConfigError(f"train.keep_checkpoints is {self.keep_checkpoints}: it must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """What every recipe that trains has in common; a recipe's own config adds its model and its task."""
+
+    seed: int = 0
+    """Decides every draw of the run."""
+    limit: int = 0
+    """Use only so many examples of each split; 0 for all."""
+    strict: bool = False
+    """Refuse what is otherwise cut, dropped or counted."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """What one step sees."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimizer and schedule."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """The loop."""

@@ -1,0 +1,34 @@
+"""What a task asks of a model: which head, with which labels. Holds no torch, so that tasks stay cheap to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+HeadKind = Literal["sequence", "frame", "span", "multiple_choice", "masked_lm", "pair", "replaced_tokens"]
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+Pooling = Literal["native", "cls", "mean", "max", "attentive"]
+Layers = Literal["last", "mix"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSpec:
+    """One head over a backbone's states."""
+
+    kind: HeadKind
+    """sequence: one answer for the whole input; frame: one for each state; span: a start and an end;
+    multiple_choice: one score for each choice; masked_lm: a word for each masked position; pair: do two
+    segments belong together (next sentence, sentence order); replaced_tokens: real or replaced, for each state."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes in the order of their numbers; for regression one name for each target."""
+    problem: Problem = "single_label_classification"
+    """For sequence heads: which loss."""
+    pooling: Pooling = "native"
+    """For sequence heads: how states become one vector; `native` leaves it to the model's own class."""
+    layers: Layers = "last"
+    """`mix` feeds the head a learned softmax-weighted sum of all layers (SUPERB's protocol) instead of the last."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether a transformers class can stand for this head (its own pooling, its last layer)."""
+        return self.pooling == "native" and self.layers == "last"

@@ -1,0 +1,102 @@
+"""The contract between a task and everything else: the engine, `predict` and the reports know no more than this."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hfcourse.heads.spec import HeadSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from hfcourse.objectives import Objective
+
+Row = dict[str, Any]
+Batch = dict[str, "torch.Tensor"]
+
+
+class Examples(Protocol):
+    """Encoded examples of one split, in a fixed order. Row numbers (0 .. len-1) identify them everywhere."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens (or frames) of each row, int64 of shape (rows,): what batches are bucketed by."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
+        """The rows asked for, in that order. Every row carries its number under ``row``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a task needs to know beyond its own settings when it is built."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int = 512
+    """Longest input in tokens; longer ones are cut (and counted in the log) or refused under `strict`."""
+    seed: int = 0
+    """Decides every draw of the task (a dev split cut off, masks, negatives)."""
+    limit: int = 0
+    """Use only so many examples of each split; 0 for all."""
+    strict: bool = False
+    """Refuse what is otherwise cut, dropped or counted."""
+    model_labels: tuple[str, ...] = ()
+    """Class names of an already fine-tuned checkpoint, in its own order; empty if it has none."""
+    revision: str = "main"
+    """Revision of a Hub dataset."""
+    cache_dir: str | None = None
+    """Where the Hub's and the builders' files are cached; None for the library's own place."""
+    notes: list[str] = field(default_factory=list)
+    """Lines for the log: what was cut, dropped or counted. Tasks append, the recipe prints."""
+
+
+class Task(ABC):
+    """Data + metric + which head and objective."""
+
+    name: str
+    """As the reports show it, for example ``pydocs/topic``."""
+    head: HeadSpec | tuple[HeadSpec, ...]
+    """The head(s) that the model needs."""
+    metric: str
+    """The key in `score`'s answer that is *the* score: it selects checkpoints and stops early."""
+    maximize: bool = True
+    """Whether a larger score is better."""
+    splits: Mapping[str, Examples]
+    """Encoded examples; ``train``, ``dev`` and ``test`` where they exist. `fit` trains on ``train``, selects on ``dev``."""
+
+    @property
+    def objective(self) -> Objective:
+        """How a model and a batch become a loss; the default is the model's own supervised loss."""
+        from hfcourse.objectives import Supervised
+
+        return Supervised()
+
+    @abstractmethod
+    def collate(self, rows: list[Row], *, epoch: int) -> Batch:
+        """Rows -> padded tensors, named as the model's forward takes them (``input_ids`` (batch, time), ...).
+
+        ``attention_mask`` is left out when nothing is padded. Whatever is drawn here is keyed by the task's
+        seed, `epoch` and the row's number, never by the position in the batch; evaluation passes epoch -1.
+        """
+
+    @abstractmethod
+    def predict(self, logits: Any, batch: Batch) -> list[Any]:
+        """Logits of one batch -> one plain prediction (numpy or Python) for each row of the batch."""
+
+    @abstractmethod
+    def answers(self, split: str, predictions: list[Any]) -> list[dict[str, Any]]:
+        """Predictions in row order -> one JSON-able dict an *example* (windows of one document merged).
+
+        Keys: ``id``, ``prediction``, ``reference`` (None if unlabelled) and what a reader needs to see
+        (``text``, ``question`` ...); for classification also ``confidence``.
+        """
+
+    @abstractmethod
+    def score(self, answers: list[dict[str, Any]]) -> dict[str, float]:
+        """Answers with references -> scores by name; holds `metric`. Called on resamples too, so it is cheap."""
