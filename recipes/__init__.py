@@ -1,0 +1,1 @@
+"""One small folder a lecture topic: scripts of about a page and a README with measured results."""

@@ -1,0 +1,1 @@
+"""What turns text or sound into states: presets from scratch and any transformers model."""

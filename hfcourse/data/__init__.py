@@ -1,0 +1,1 @@
+"""Load by name, tokenizers, token shards, noise and batching."""

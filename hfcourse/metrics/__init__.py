@@ -1,0 +1,1 @@
+"""Offline `evaluate` modules."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,7 +34,7 @@ class Objective:
     that of one large batch, however it was cut.
     """
 
-    weights: dict[str, float] = {}
+    weights: Mapping[str, float] = MappingProxyType({})
     """Factor of each term in the sum; 1 where not named."""
 
     def counts(self, batch: Batch) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Parameter-efficient fine-tuning under the peft library's interface."""

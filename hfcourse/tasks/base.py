@@ -68,7 +68,7 @@ class Task(ABC):
     maximize: bool = True
     """Whether a larger score is better."""
     splits: Mapping[str, Examples]
-    """Encoded examples; ``train``, ``dev`` and ``test`` where they exist. `fit` trains on ``train``, selects on ``dev``."""
+    """Encoded ``train``, ``dev`` and ``test`` where they exist; `fit` trains on the first and selects on the second."""
 
     @property
     def objective(self) -> Objective:
