@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hfcourse.data.batching import micro_batches, plan
+
+LENGTHS = np.random.default_rng(0).integers(3, 200, size=5003)
+
+
+@pytest.mark.parametrize("tokens", [0, 1000, 150])
+@pytest.mark.parametrize("bucket", [True, False])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_every_row_once_and_within_the_budget(tokens: int, bucket: bool, shuffle: bool) -> None:
+    steps = list(plan(LENGTHS, examples=8, tokens=tokens, bucket=bucket, shuffle=shuffle, seed=1, epoch=2))
+    assert sorted(np.concatenate(steps).tolist()) == list(range(len(LENGTHS)))
+    assert max(map(len, steps)) <= 8
+    if tokens:
+        assert all(len(rows) == 1 or len(rows) * LENGTHS[rows].max() <= tokens for rows in steps)
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    def first(seed: int, epoch: int) -> list[int]:
+        return plan(LENGTHS, examples=8, seed=seed, epoch=epoch).order.tolist()
+
+    assert first(1, 1) == first(1, 1)
+    assert first(1, 1) != first(1, 2)
+    assert first(1, 1) != first(2, 1)
+
+
+def test_buckets_pad_little_and_stay_random() -> None:
+    def padding(bucket: bool) -> float:
+        steps = plan(LENGTHS, examples=32, bucket=bucket, seed=0, epoch=0)
+        return 1 - LENGTHS.sum() / sum(len(rows) * int(LENGTHS[rows].max()) for rows in steps)
+
+    assert padding(True) < 0.05 < 0.3 < padding(False)
+    widths = [int(LENGTHS[rows].max()) for rows in plan(LENGTHS, examples=32, seed=0, epoch=0)]
+    assert abs(np.corrcoef(widths[:-1], widths[1:])[0, 1]) < 0.3  # no drift from short to long
+    # Rows of one batch are near in length, not the nearest of the whole split: two epochs mix them differently.
+    together = [{tuple(sorted(rows)) for rows in plan(LENGTHS, examples=32, seed=0, epoch=e)} for e in (0, 1)]
+    assert not together[0] & together[1]
+
+
+def test_long_rows_come_first_without_shuffling() -> None:
+    steps = plan(LENGTHS, examples=8, shuffle=False)
+    assert LENGTHS[steps[0]].min() >= LENGTHS[steps[1]].max()
+
+
+def test_empty_split_has_no_step() -> None:
+    assert len(plan(np.zeros(0, dtype=np.int64), examples=8, tokens=100)) == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("tokens", [0, 300])
+def test_processes_share_a_step_without_overlap(processes: int, tokens: int) -> None:
+    for rows in plan(LENGTHS, examples=8, seed=3, epoch=0):
+        shares = [micro_batches(rows, LENGTHS, process=p, processes=processes, tokens=tokens) for p in range(processes)]
+        assert sorted(np.concatenate(sum(shares, [])).tolist()) == sorted(rows.tolist())
+        for part in sum(shares, []):
+            assert len(part) and (not tokens or len(part) == 1 or len(part) * LENGTHS[part].max() <= tokens)
