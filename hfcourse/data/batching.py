@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def micro_batches(
     """
     share = rows[process::processes]
     edges = _edges(lengths[share], examples=max(len(share), 1), tokens=tokens, pool=max(len(share), 1))
-    return [share[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    return [share[start:end] for start, end in pairwise(edges)]
 
 
 def _edges(lengths: np.ndarray, *, examples: int, tokens: int, pool: int) -> np.ndarray:

@@ -1,0 +1,121 @@
+"""From a name to a transformers config and a backbone: a preset, a run folder, a local folder or a Hub id."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfcourse.backbones.presets import PRESETS, preset_config
+from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.errors import ModelError, unknown
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+# Every name under which a transformers config keeps a dropout probability.
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "hidden_dropout",
+    "attention_probs_dropout_prob",
+    "attention_dropout",
+    "attn_pdrop",
+    "resid_pdrop",
+    "embd_pdrop",
+    "dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "seq_classif_dropout",
+    "qa_dropout",
+    "summary_first_dropout",
+    "summary_last_dropout",
+    "activation_dropout",
+)
+
+
+def locate(name: str) -> str:
+    """What transformers can load for `name`: a run folder stands for its ``model/``; a Hub id is left as it is.
+
+    Raises:
+        ModelError: a path that is not there, or a folder that holds no model.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        for candidate in (folder, folder / "model"):
+            if (candidate / "config.json").is_file():
+                return str(candidate)
+        raise ModelError(
+            f"{name}: no config.json in this folder or in its model/: name a saved model or a finished run"
+        )
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"{name}: no such folder: name a preset, a saved model, a finished run or a Hub id")
+    return name
+
+
+def load_config(name: str, settings: BackboneConfig, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
+    """The architecture that `name` stands for, checked against the tokenizer.
+
+    Raises:
+        ModelError: unknown name, or a tokenizer with more entries than the model has embeddings.
+    """
+    from transformers import AutoConfig
+
+    if name in PRESETS:
+        if tokenizer is None:
+            raise ModelError(f"preset {name!r} needs a tokenizer: it has no vocabulary of its own")
+        config = preset_config(name, tokenizer)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(locate(name), revision=settings.revision, cache_dir=settings.cache_dir)
+        except (OSError, ValueError) as error:
+            hint = unknown("model", name, PRESETS)
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"{hint} (neither a folder nor a model the Hub gives: {reason})") from error
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if tokenizer is not None and vocabulary is not None and len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} entries, but model {name!r} embeds only {vocabulary}: "
+            "give the tokenizer that the model was trained with"
+        )
+    if settings.dropout is not None:
+        for key in _DROPOUTS:
+            if hasattr(config, key):
+                setattr(config, key, settings.dropout)
+    return config
+
+
+def longest_input(config: PreTrainedConfig) -> int:
+    """Most tokens the model has positions for; 0 if it knows no bound."""
+    positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 0
+    # RoBERTa and its kin start counting positions after the padding index.
+    offset = config.pad_token_id + 1 if config.model_type in {"roberta", "xlm-roberta", "camembert"} else 0
+    return int(positions) - offset if positions else 0
+
+
+def attention_arguments(settings: BackboneConfig, model_class: Any) -> dict[str, Any]:
+    """Keyword arguments that choose the attention kernel; `auto` takes FlashAttention 2 where it can run."""
+    if settings.attention != "auto":
+        return {"attn_implementation": settings.attention}
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    flash = torch.cuda.is_available() and is_flash_attn_2_available()
+    return {"attn_implementation": "flash_attention_2"} if flash and model_class._supports_flash_attn else {}
+
+
+def bare_arguments(model_class: Any) -> dict[str, Any]:
+    """Leave out a pooler that no shared head reads (its weights would be trained by nothing)."""
+    return {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(model_class).parameters else {}
+
+
+def from_scratch(config: PreTrainedConfig, settings: BackboneConfig) -> PreTrainedModel:
+    """A bare backbone with fresh weights."""
+    from transformers import AutoModel
+
+    model_class = AutoModel._model_mapping[type(config)]
+    if isinstance(model_class, tuple):
+        model_class = model_class[0]
+    arguments = attention_arguments(settings, model_class) | bare_arguments(model_class)
+    return model_class._from_config(config, **arguments)  # type: ignore[no-any-return]

@@ -1,0 +1,22 @@
+"""How a backbone is made. Holds no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Where weights come from and how attention is computed."""
+
+    init: Literal["pretrained", "random"] = "pretrained"
+    """random: the same architecture with fresh weights, the control of every claim that pretraining helps."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """auto: flash_attention_2 where it is installed and the device can run it, else torch's SDPA."""
+    dropout: float | None = None
+    """Set every dropout of the model to this; its own where not given."""
+    revision: str = "main"
+    """Revision of a Hub model."""
+    cache_dir: str | None = None
+    """Where Hub files are cached; the Hub library's own place where not given."""

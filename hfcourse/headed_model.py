@@ -1,0 +1,155 @@
+"""A backbone with shared heads: for whatever transformers has no class of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from hfcourse.backbones.load import from_scratch
+from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.heads.base import Head, LayerMix, States
+from hfcourse.heads.frame import FrameHead, ReplacedTokensHead, SpanHead
+from hfcourse.heads.masked_lm import MaskedLMHead
+from hfcourse.heads.sequence import MultipleChoiceHead, PairHead, SequenceHead
+from hfcourse.heads.spec import HeadSpec
+
+_HEADS: dict[str, type[Head]] = {
+    "sequence": SequenceHead,
+    "multiple_choice": MultipleChoiceHead,
+    "pair": PairHead,
+    "frame": FrameHead,
+    "span": SpanHead,
+    "replaced_tokens": ReplacedTokensHead,
+}
+
+
+class HeadedConfig(PreTrainedConfig):  # type: ignore[misc]
+    """The backbone's config and the heads' specs."""
+
+    model_type = "hfcourse_headed"
+    has_no_defaults_at_init = True
+
+    def __init__(
+        self, backbone: dict[str, Any] | None = None, heads: list[dict[str, Any]] | None = None, **kwargs: Any
+    ):
+        self.backbone = backbone or {}
+        self.heads = heads or []
+        super().__init__(**kwargs)
+
+    @property
+    def backbone_config(self) -> PreTrainedConfig:
+        """The backbone's own config object."""
+        return AutoConfig.for_model(**self.backbone)
+
+    @property
+    def specs(self) -> tuple[HeadSpec, ...]:
+        """What each head was built from."""
+        return tuple(HeadSpec(**{**head, "labels": tuple(head.get("labels", ()))}) for head in self.heads)
+
+
+@dataclass
+class HeadedOutput(ModelOutput):  # type: ignore[misc]
+    """Like the native classes' outputs; with several heads `logits` and `losses` go by the kind of head."""
+
+    loss: Tensor | None = None
+    logits: Any = None
+    losses: dict[str, Tensor] | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+
+
+class HeadedModel(PreTrainedModel):  # type: ignore[misc]
+    """A backbone, optionally a learned mix of its layers, and heads by kind.
+
+    `forward` takes what the backbone takes and the heads' labels; it knows no task.
+    """
+
+    config_class = HeadedConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: HeadedConfig, settings: BackboneConfig | None = None) -> None:
+        super().__init__(config)
+        inner = config.backbone_config
+        self.backbone = from_scratch(inner, settings or BackboneConfig())
+        specs = config.specs
+        self.layer_mix = LayerMix(inner.num_hidden_layers + 1) if any(s.layers == "mix" for s in specs) else None
+        self.heads = nn.ModuleDict({spec.kind: self._make_head(spec, inner) for spec in specs})
+        self._inputs = set(inspect.signature(self.backbone.forward).parameters)
+        self.post_init()
+
+    def _make_head(self, spec: HeadSpec, inner: PreTrainedConfig) -> Head:
+        if spec.kind == "masked_lm":
+            vocabulary, embedding = self.backbone.get_input_embeddings().weight.shape
+            return MaskedLMHead(spec, inner.hidden_size, embedding, vocabulary)
+        dropout = getattr(inner, "hidden_dropout_prob", None)
+        dropout = getattr(inner, "classifier_dropout", None) if dropout is None else dropout
+        return _HEADS[spec.kind](spec, inner.hidden_size, 0.1 if dropout is None else dropout)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Heads are initialised like the backbone; a mix of layers starts with equal weights."""
+        if isinstance(module, LayerMix):
+            nn.init.zeros_(module.scalars)
+        elif isinstance(module, MaskedLMHead):
+            nn.init.zeros_(module.bias)
+        elif hasattr(self, "backbone") and hasattr(self.backbone, "_init_weights"):
+            try:
+                self.backbone._init_weights(module)
+            except AttributeError:  # an initialiser that reads attributes only its own modules have
+                super()._init_weights(module)
+        else:
+            super()._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's token embedding."""
+        return self.backbone.get_input_embeddings()  # type: ignore[no-any-return]
+
+    def encode(self, batch: dict[str, Tensor]) -> States:
+        """Run the backbone. Inputs may be (B, T) or (B, choices, T); labels are passed over."""
+        inputs = {key: value for key, value in batch.items() if key in self._inputs and "label" not in key}
+        if inputs["input_ids"].dim() == 3:
+            inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
+        mix = self.layer_mix is not None
+        output = self.backbone(**inputs, output_hidden_states=mix)
+        states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
+        mask = inputs.get("attention_mask")
+        embedding = self.get_input_embeddings().weight if "masked_lm" in self.heads else None
+        return States(
+            states=states,
+            layers=output.hidden_states if mix else None,
+            mask=None if mask is None else mask.bool(),
+            embedding=embedding,
+        )
+
+    def forward(self, **batch: Tensor) -> HeadedOutput:
+        """Answer with every head; `loss` is the sum of the losses of the heads that found labels."""
+        states = self.encode(batch)
+        outputs = {kind: head(states, batch) for kind, head in self.heads.items()}
+        losses = {kind: output.loss for kind, output in outputs.items() if output.loss is not None}
+        logits: Any = {kind: output.logits for kind, output in outputs.items()}
+        loss = sum(losses.values()) if losses else None
+        if len(outputs) > 1:
+            return HeadedOutput(loss=loss, logits=logits, losses=losses)
+        (kind,) = outputs
+        if kind == "span":
+            start, end = logits[kind].unbind(dim=-1)
+            return HeadedOutput(loss=loss, start_logits=start, end_logits=end)
+        return HeadedOutput(loss=loss, logits=logits[kind], losses=losses)
+
+
+def headed_config(inner: PreTrainedConfig, heads: tuple[HeadSpec, ...]) -> HeadedConfig:
+    """The config of `heads` over a backbone."""
+    return HeadedConfig(backbone=inner.to_dict(), heads=[dataclasses.asdict(head) for head in heads])
+
+
+AutoConfig.register(HeadedConfig.model_type, HeadedConfig)
+AutoModel.register(HeadedConfig, HeadedModel)

@@ -1,0 +1,228 @@
+"""From a name and a head to a model: the native transformers class where one exists, `HeadedModel` otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto import modeling_auto
+
+from hfcourse.backbones.load import attention_arguments, load_config, locate
+from hfcourse.backbones.presets import PRESETS
+from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.errors import ModelError
+from hfcourse.headed_model import HeadedConfig, HeadedModel, headed_config
+from hfcourse.heads.spec import HeadSpec
+
+_NATIVE = {
+    "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    "frame": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    "span": modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    "multiple_choice": modeling_auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
+    "masked_lm": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING,
+    "pair": modeling_auto.MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING,
+}
+# Native classes with two heads, or one that no mapping names.
+_NATIVE_BY_TYPE = {
+    ("bert", frozenset({"masked_lm", "pair"})): "BertForPreTraining",
+    ("electra", frozenset({"replaced_tokens"})): "ElectraForPreTraining",
+}
+
+
+def native_class(config: PreTrainedConfig, heads: Sequence[HeadSpec]) -> type[PreTrainedModel] | None:
+    """The transformers class that is this backbone with these heads, if there is one."""
+    if not all(head.is_native for head in heads):
+        return None
+    name = _NATIVE_BY_TYPE.get((config.model_type, frozenset(head.kind for head in heads)))
+    if name:
+        return getattr(transformers, name)  # type: ignore[no-any-return]
+    if len(heads) != 1 or heads[0].kind not in _NATIVE:
+        return None
+    try:
+        return _NATIVE[heads[0].kind][type(config)]  # type: ignore[no-any-return]
+    except KeyError:
+        return None
+
+
+def build(
+    name: str,
+    heads: HeadSpec | Sequence[HeadSpec],
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    backbone: BackboneConfig | None = None,
+    need_trained_head: bool = False,
+) -> PreTrainedModel:
+    """A model in fp32 whose ``forward(**batch)`` answers with loss and logits.
+
+    Args:
+        name: a preset (fresh weights), a run folder, a folder with a saved model, or a Hub id.
+        heads: what the task asks for.
+        tokenizer: checked against the model's vocabulary; a preset takes its vocabulary from it.
+        backbone: initialisation, attention kernel, dropout, Hub flags.
+        need_trained_head: refuse a checkpoint whose head would be new (evaluation).
+
+    Raises:
+        ModelError: unknown name, a tokenizer that does not fit, weights of another architecture.
+    """
+    heads = (heads,) if isinstance(heads, HeadSpec) else tuple(heads)
+    settings = backbone or BackboneConfig()
+    saved = load_config(name, settings, tokenizer)
+    fresh = name in PRESETS or settings.init == "random"
+    inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
+    model_class = native_class(inner, heads)
+    if model_class is None:
+        model = _headed(name, saved, inner, heads, settings, fresh, need_trained_head)
+    else:
+        _describe_head(inner, heads[0], tokenizer)
+        arguments = attention_arguments(settings, model_class)
+        if fresh:
+            model = model_class._from_config(inner, **arguments)
+        elif isinstance(saved, HeadedConfig):
+            model = model_class._from_config(inner, **arguments)
+            _copy_backbone(HeadedModel.from_pretrained(locate(name)).backbone, model, name)
+        else:
+            model = _from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
+    if fresh and need_trained_head:
+        raise ModelError(f"model {name!r} has fresh weights: there is nothing to evaluate; train it first")
+    return model  # type: ignore[no-any-return]
+
+
+def load(folder: str | Path) -> PreTrainedModel:
+    """A model as `build` made it and training saved it, with every head."""
+    name = locate(str(folder))
+    config = load_config(name, BackboneConfig(), None)
+    architecture = (config.architectures or ["HeadedModel"])[0]
+    model_class = HeadedModel if isinstance(config, HeadedConfig) else getattr(transformers, architecture, None)
+    if model_class is None:
+        raise ModelError(f"{folder}: no class {architecture!r} in transformers {transformers.__version__}")
+    return _from_pretrained(model_class, name, config, BackboneConfig(), need_trained_head=True)
+
+
+def trained_labels(name: str, head: str, backbone: BackboneConfig | None = None) -> tuple[str, ...]:
+    """Class names, in order, of a checkpoint that already has a head of this kind; empty if it has none."""
+    if name in PRESETS:
+        return ()
+    config = load_config(name, backbone or BackboneConfig(), None)
+    if isinstance(config, HeadedConfig):
+        return next((spec.labels for spec in config.specs if spec.kind == head), ())
+    suffix = {"sequence": "ForSequenceClassification", "frame": "ForTokenClassification"}.get(head)
+    if suffix and any(architecture.endswith(suffix) for architecture in config.architectures or ()):
+        return tuple(config.id2label[number] for number in range(config.num_labels))
+    return ()
+
+
+def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
+    """How many parameters there are, and how many are trained; tied ones count once."""
+    parameters = list(model.parameters())
+    return {
+        "all": sum(p.numel() for p in parameters),
+        "trained": sum(p.numel() for p in parameters if p.requires_grad),
+    }
+
+
+def _describe_head(config: PreTrainedConfig, head: HeadSpec, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Write labels and problem into the config, so that `pipeline` answers with names."""
+    if head.kind in {"sequence", "frame"}:
+        config.id2label = dict(enumerate(head.labels))
+        config.label2id = {label: number for number, label in enumerate(head.labels)}
+    if head.kind == "sequence":
+        config.problem_type = head.problem
+    config.use_cache = False  # decoders would hand back keys and values that no head reads
+    if config.pad_token_id is None and tokenizer is not None:
+        config.pad_token_id = tokenizer.pad_token_id  # GPT's classifiers read the last token that is no padding
+
+
+def _headed(
+    name: str,
+    saved: PreTrainedConfig,
+    inner: PreTrainedConfig,
+    heads: tuple[HeadSpec, ...],
+    settings: BackboneConfig,
+    fresh: bool,
+    need_trained_head: bool,
+) -> HeadedModel:
+    same_heads = isinstance(saved, HeadedConfig) and saved.specs == heads
+    if same_heads and not fresh:
+        return _from_pretrained(HeadedModel, name, saved, settings, need_trained_head)  # type: ignore[return-value]
+    if need_trained_head:
+        raise ModelError(f"{name}: its heads are not the task's ({', '.join(h.kind for h in heads)}): train it first")
+    model = HeadedModel(headed_config(inner, heads), settings)
+    if not fresh:
+        source = (
+            HeadedModel.from_pretrained(locate(name)).backbone
+            if isinstance(saved, HeadedConfig)
+            else _from_pretrained(AutoModel, name, inner, settings, need_trained_head=False)
+        )
+        _copy_backbone(source, model, name)
+    return model
+
+
+def _copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
+    """Give `model`'s backbone the weights of another instance of it."""
+    target = getattr(model, model.base_model_prefix)
+    result = target.load_state_dict(source.state_dict(), strict=False)
+    missing = [key for key in result.missing_keys if "pooler" not in key]
+    if missing:
+        raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights of the backbone, such as {missing[0]!r}")
+
+
+def _from_pretrained(
+    model_class: Any,
+    name: str,
+    config: PreTrainedConfig,
+    settings: BackboneConfig,
+    need_trained_head: bool,
+    **arguments: Any,
+) -> PreTrainedModel:
+    """Load weights; the head may be new, the backbone must be whole."""
+    place = locate(name)
+    if settings.revision != "main" or settings.cache_dir:
+        arguments |= {"revision": settings.revision, "cache_dir": settings.cache_dir}
+    try:
+        with _quiet_loading():
+            model, info = model_class.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **arguments,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{name}: cannot load the weights: {str(error).strip().splitlines()[0]}") from error
+    new = set(info["missing_keys"]) | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    prefix = f"{model.base_model_prefix}."
+    # A bare backbone (AutoModel) is all backbone; a pooler is new wherever pretraining had no pair task.
+    inside = {key for key in new if model.base_model is model or key.startswith(prefix)}
+    broken = sorted(key for key in inside if "pooler" not in key)
+    if broken:
+        raise ModelError(
+            f"{name}: {len(broken)} backbone weights are missing or of another shape, such as {broken[0]!r}: "
+            "this is a checkpoint of another architecture, or a damaged one"
+        )
+    if need_trained_head and new:
+        raise ModelError(f"{name}: its head is not the task's ({sorted(new)[0]!r} is new): train it first")
+    return model  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep transformers' load reports and bars off the screen: what matters in them becomes an error here."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
