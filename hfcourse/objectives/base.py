@@ -45,6 +45,10 @@ class Objective:
         """One forward pass. `need_logits` is false in training: what nobody reads is not computed."""
         raise NotImplementedError
 
+    def modules_to_train(self) -> list[nn.Module]:
+        """Modules that learn beside the model (a generator, a codebook): optimized and kept in checkpoints with it."""
+        return []
+
     def after_step(self, step: int) -> None:
         """Called after each optimizer step: teachers, codebooks and schedules of masks are updated here."""
 

@@ -1,0 +1,85 @@
+"""AdamW's parameter groups, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from hfcourse.engine.settings import OptimConfig
+
+_LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+
+
+def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: OptimConfig) -> list[dict[str, Any]]:
+    """Groups of equal weight decay and learning-rate scale.
+
+    Matrices decay, vectors (biases, norms, mixing scalars) never do. The backbone's layers learn at
+    ``layer_decay ** distance from the top``, embeddings below all of them; heads and the `extra` modules of an
+    objective at `head_lr`. Each group carries ``scale``: its peak lr is ``scale * config.lr``.
+    """
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    depth = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=0)
+    head_scale = 1.0 if config.head_lr is None else config.head_lr / config.lr
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[int] = set()
+
+    def add(name: str, parameter: nn.Parameter, in_head: bool) -> None:
+        if not parameter.requires_grad or id(parameter) in seen:
+            return
+        seen.add(id(parameter))
+        scale = head_scale if in_head else config.layer_decay ** (depth - 1 - _layer(name))
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((scale, decay), []).append(parameter)
+
+    for name, parameter in model.named_parameters():
+        add(name, parameter, in_head=prefix != "." and not name.startswith(prefix))
+    for module in extra:
+        for name, parameter in module.named_parameters():
+            add(name, parameter, in_head=True)
+    return [
+        {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * config.lr}
+        for (scale, decay), parameters in groups.items()
+    ]
+
+
+def _layer(name: str) -> int:
+    """1 for the lowest layer; 0 for embeddings. What stands after the last layer (a final norm) counts as below."""
+    match = _LAYER.search(name)
+    return int(match[1]) + 1 if match else 0
+
+
+def make_optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101), fused: one pass over all parameters."""
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+def lr_factor(step: int, total: int, config: OptimConfig) -> float:
+    """The schedule: what step `step` (from 0) of `total` multiplies the peak learning rate by.
+
+    Linear warm-up, then linear, cosine, stable-then-decay (WSD, arXiv 2404.06395), inverse square root
+    (arXiv 1706.03762) or constant.
+    """
+    warmup = config.warmup if config.warmup >= 1 else config.warmup * total
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    left = max(total - step, 0) / max(total - warmup, 1)  # 1 at the end of warm-up, 0 after the last step
+    if config.schedule == "linear":
+        return left
+    if config.schedule == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * left))
+    if config.schedule == "wsd":
+        return min(1.0, max(total - step, 0) / max(config.decay * total, 1))
+    if config.schedule == "inverse_sqrt":
+        return math.sqrt(max(warmup, 1) / max(step, warmup, 1))
+    return 1.0
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its share of the step's learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("scale", 1.0)

@@ -1,0 +1,134 @@
+"""What a run stands on: the accelerator with its precision and trackers, the seed, the log."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+
+from hfcourse.engine import machine, optim
+from hfcourse.engine.dropout import fast_dropout_in
+from hfcourse.engine.settings import FitConfig
+from hfcourse.engine.state import MovingAverage, Position, TrainState
+from hfcourse.errors import ConfigError
+from hfcourse.run_folder import RunFolder
+from hfcourse.tasks.base import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hfcourse.engine.step import Steps
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The surroundings of one run."""
+
+    config: FitConfig
+    run: RunFolder
+    accelerator: Accelerator
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, config: FitConfig, run: RunFolder) -> Iterator[Setup]:
+        """An accelerator for the block; trackers are closed and process groups left in order at its end.
+
+        Raises:
+            ConfigError: fp16 on a machine without a GPU.
+        """
+        precision = machine.mixed_precision(config.train.precision)
+        if precision == "fp16" and not torch.cuda.is_available():
+            raise ConfigError("train.precision is fp16, which only trains on a GPU: use bf16 or fp32")
+        trackers = list(config.train.trackers)
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            log_with=trackers or None,
+            project_dir=str(run.path),
+            step_scheduler_with_optimizer=False,
+        )
+        if trackers:
+            accelerator.init_trackers("hfcourse", config=_flat(dataclasses.asdict(config)))
+        # The same seed everywhere: what differs between processes is drawn from keyed noise.
+        set_seed(config.seed)
+        deterministic = accelerator.device.type == "cpu"
+        with _deterministic() if deterministic else contextlib.nullcontext():
+            try:
+                yield cls(config, run, accelerator)
+            finally:
+                accelerator.end_training()
+
+    def log(self, record: dict[str, Any], state: TrainState) -> None:
+        """One line in log.jsonl (and in the trackers) with the position it belongs to."""
+        position = state.position
+        record = {"step": position.step, "epoch": position.epoch, **record}
+        if self.accelerator.is_main_process:
+            self.run.append_log(record)
+        if self.accelerator.trackers:
+            prefix = record.get("split", "train")
+            numbers = {f"{prefix}/{key}": value for key, value in record.items() if isinstance(value, int | float)}
+            self.accelerator.log(numbers, step=position.step)
+
+
+def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
+    """Model, objective and optimizer, wrapped for the device and the processes."""
+    from hfcourse.engine.step import Steps
+
+    config, accelerator = setup.config, setup.accelerator
+    objective = task.objective
+    extra = list(objective.modules_to_train())
+    if config.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.train.compile:
+        # In place and the backbone alone: names in the state stay, and what varies with every batch stays outside.
+        model.base_model.compile(dynamic=True if config.batch.bucket else None)
+    optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
+    for module in extra:
+        module.to(accelerator.device)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = TrainState(
+        accelerator=accelerator,
+        model=accelerator.unwrap_model(wrapped),
+        extra=extra,
+        optimizer=optimizer,
+        average=MovingAverage(trained, config.train.ema) if config.train.ema else None,
+        position=Position(micro_tokens=config.batch.micro_tokens),
+    )
+    return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
+
+
+def faster_on_cpu(model: nn.Module, setup: Setup) -> contextlib.AbstractContextManager[None]:
+    """On CPU, dropout that draws fast; a compiled model has its own."""
+    on_cpu = setup.accelerator.device.type == "cpu"
+    return fast_dropout_in(model) if on_cpu and not setup.config.train.compile else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Deterministic algorithms, without torch's filling of fresh memory (which costs time and guards nothing here)."""
+    before, filling = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filling  # type: ignore[attr-defined]
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names, as trackers want them."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
