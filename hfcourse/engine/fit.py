@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
+from hfcourse import checkpoints
 from hfcourse.engine import machine
 from hfcourse.engine.evaluate import Evaluation, evaluate
 from hfcourse.engine.progress import bar, say
@@ -197,7 +198,8 @@ class _Loop:
                 self._interrupt(self.signals.received)
             self.state.position.pending = False
             self._judge(evaluation)
-            self.setup.log({"split": "dev", **evaluation.scores, "seconds": round(evaluation.seconds, 3)}, self.state)
+            record = {"split": "dev", **evaluation.scores, "seconds": round(evaluation.seconds, 3)}
+            self.setup.log(record, self.state, epoch=self.steps.epoch)
             if self._shown:
                 scores = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.scores.items())
                 say(f"{self.run.path.name}  step {self.state.position.step}  dev  {scores}")
@@ -237,10 +239,11 @@ class _Loop:
         best = self.run.path / f"checkpoint-{position.best_step}"
         if position.best_step in {0, position.step}:
             return
-        if best in self.run.good_checkpoints():
+        wrong = checkpoints.damage(best)
+        if wrong is None:
             self.state.load_weights(best)
         else:
-            say(f"{best} is damaged or gone: ending with the weights of step {position.step} instead")
+            say(f"{best} is damaged ({wrong}): ending with the weights of step {position.step} instead")
 
     def _save_model(self, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
         with self.run.replacing(folder) as side:
@@ -263,7 +266,7 @@ class _Loop:
             "counts": {split: len(rows) for split, rows in self.task.splits.items()},
             "seed": self.config.seed,
             "steps": position.step,
-            "epochs": round(position.epoch + position.offset / max(self.steps.per_epoch, 1), 3),
+            "epochs": self.steps.epoch if position.step else 0,
             "best_step": position.best_step or position.step,
             "train_seconds": round(position.seconds, 2),
             "parameters": parameter_counts(self.state.model),

@@ -13,6 +13,8 @@ from typing import Any, Literal
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _VERSIONED = ("torch", "transformers", "datasets", "peft", "accelerate", "evaluate", "tokenizers", "numpy")
 
+_tuned = False
+
 
 def tune_allocator() -> bool:
     """Tell glibc to keep freed memory for the next step instead of giving it back to the system.
@@ -29,12 +31,14 @@ def tune_allocator() -> bool:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):  # musl has no mallopt
         return False
-    return all((mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1), mallopt(_M_TOP_PAD, 64 * 2**20)))
+    global _tuned
+    _tuned = all((mallopt(_M_MMAP_MAX, 0), mallopt(_M_TRIM_THRESHOLD, 2**31 - 1), mallopt(_M_TOP_PAD, 64 * 2**20)))
+    return _tuned
 
 
 def allocator() -> str:
     """One word for reports: how memory is handed out in this process."""
-    return "glibc" if os.environ.get("HFCOURSE_KEEP_MALLOC") else "tuned glibc"
+    return "tuned glibc" if _tuned else "system"
 
 
 def has_bf16_units() -> bool:

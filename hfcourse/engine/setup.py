@@ -64,10 +64,10 @@ class Setup:
             finally:
                 accelerator.end_training()
 
-    def log(self, record: dict[str, Any], state: TrainState) -> None:
+    def log(self, record: dict[str, Any], state: TrainState, *, epoch: float) -> None:
         """One line in log.jsonl (and in the trackers) with the position it belongs to."""
         position = state.position
-        record = {"step": position.step, "epoch": position.epoch, **record}
+        record = {"step": position.step, "epoch": epoch, **record}
         if self.accelerator.is_main_process:
             self.run.append_log(record)
         if self.accelerator.trackers:

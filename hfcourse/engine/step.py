@@ -66,6 +66,12 @@ class Steps:
         train = self.setup.config.train
         return train.steps or max(1, math.ceil(train.epochs * self.per_epoch))
 
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with the share of the running one."""
+        position = self.state.position
+        return round(position.epoch + position.offset / max(len(self._plan_of(position.epoch)), 1), 4)
+
     def begin(self) -> None:
         """Start the clock of the first log window."""
         self._window_began = time.perf_counter()
@@ -121,7 +127,7 @@ class Steps:
             "tokens_per_s": round(tokens / seconds, 1),
             "seconds": round(seconds, 3),
         }
-        self.setup.log(record, self.state)
+        self.setup.log(record, self.state, epoch=self.epoch)
         self.note = f"loss {loss:.4f}  {tokens / seconds:,.0f} tokens/s"
 
     def _plan_of(self, epoch: int) -> Plan:
