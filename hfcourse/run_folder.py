@@ -29,6 +29,7 @@ from hfcourse.errors import RunFolderError
 
 # What may differ between a run and its resumption: it changes what a person sees, not what is computed.
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
+_ADVICE = "free some space, or give another --output_dir"
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}
 
 
@@ -134,10 +135,10 @@ class RunFolder:
         return _read_lines(self.path / "predictions" / f"{split}.jsonl")
 
     @contextlib.contextmanager
-    def replacing(self, folder: Path) -> Iterator[Path]:
+    def replacing(self, folder: Path, advice: str = _ADVICE) -> Iterator[Path]:
         """An empty side folder that takes the place of `folder` when the block ends well."""
         side = folder.with_name(f".{folder.name}.partial")
-        with self._clear_errors(folder):
+        with self._clear_errors(folder, advice):
             shutil.rmtree(side, ignore_errors=True)
             side.mkdir(parents=True)
             try:
@@ -170,11 +171,10 @@ class RunFolder:
     @contextlib.contextmanager
     def new_checkpoint(self, step: int) -> Iterator[Path]:
         """An empty side folder that becomes ``checkpoint-<step>`` when the block ends well."""
-        place = self.path / f"checkpoint-{step}"
-        with self._clear_errors(place, "the older checkpoints are intact; free some space and go on with --resume"):
-            with self.replacing(place) as side:
-                yield side
-                checkpoints.seal(side)
+        advice = "the older checkpoints are intact; free some space and go on with --resume"
+        with self.replacing(self.path / f"checkpoint-{step}", advice) as side:
+            yield side
+            checkpoints.seal(side)
 
     def checkpoints(self) -> list[Path]:
         """Every checkpoint, newest first, good or not."""
@@ -225,19 +225,18 @@ class RunFolder:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     @contextlib.contextmanager
-    def _clear_errors(
-        self, place: Path, advice: str = "free some space, or give another --output_dir"
-    ) -> Iterator[None]:
+    def _clear_errors(self, place: Path, advice: str = _ADVICE) -> Iterator[None]:
         """Turn what the file system refuses into one line."""
         try:
             yield
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        except Exception as error:
+            # safetensors reports the system's errors as its own, by their text.
+            number = getattr(error, "errno", None)
+            if number in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
                 raise RunFolderError(f"{place}: the disk is full: {advice}") from error
-            if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}:
-                raise RunFolderError(
-                    f"{place}: cannot write here ({error.strerror}): give another --output_dir"
-                ) from error
+            if number in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}:
+                reason = os.strerror(number)
+                raise RunFolderError(f"{place}: cannot write here ({reason}): give another --output_dir") from error
             raise
 
 

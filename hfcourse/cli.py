@@ -1,0 +1,128 @@
+"""The command line: one subcommand a verb, no logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hfcourse import __version__
+from hfcourse.errors import ConfigError, HfcourseError, unknown
+
+USAGE = """hfcourse: pretrain, fine-tune, prompt and judge language and speech models
+
+  hfcourse run NAME [VARIANT ...] [--setting value ...]   run a recipe (bert/tour, bert/finetune topic, my/recipe.py)
+       --output_dir DIR   the run folder (default runs/<recipe>-<variants>-<n>)
+       --seed N           the seed
+       --config FILE      settings saved by an earlier run, instead of NAME and VARIANTs
+       --resume           go on from the newest good checkpoint
+       --overwrite        replace the run that the folder holds
+  hfcourse list                                           recipes and their variants
+  hfcourse show NAME [VARIANT ...] [--setting value ...]  the resolved settings with their help; runs nothing
+  hfcourse copy NAME DIR                                  copy a recipe for editing
+  hfcourse predict RUN FILE [--out FILE]                  answer new rows with a finished run
+  hfcourse report RUN ... [--out FILE]                    one page and a table for one or several runs
+  hfcourse --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: errors that a user can mend are one line on standard error and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_guarded(lambda: _dispatch(words)))
+
+
+def run_recipe(file: str) -> None:
+    """What a recipe calls when it is run as a script: the same as ``hfcourse run FILE ...``."""
+    sys.exit(_guarded(lambda: _run([file, *sys.argv[1:]])))
+
+
+def _guarded(action: Callable[[], None]) -> int:
+    try:
+        action()
+    except HfcourseError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a table went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _dispatch(words: list[str]) -> None:
+    verbs = {"run": _run, "list": _list, "show": _show, "copy": _copy, "predict": _predict, "report": _report}
+    if not words or words[0] in {"-h", "--help", "help"} or "--help" in words[1:2]:
+        print(USAGE, end="")
+    elif words[0] == "--version":
+        print(f"hfcourse {__version__}")
+    elif words[0] not in verbs:
+        raise ConfigError(unknown("command", words[0], verbs) + " (`hfcourse --help` shows all)")
+    else:
+        verbs[words[0]](words[1:])
+
+
+def _run(words: list[str]) -> None:
+    from hfcourse import recipe
+    from hfcourse.engine import machine
+
+    parsed = recipe.parse(words)
+    machine.tune_allocator()
+    recipe.start(*parsed)
+
+
+def _list(words: list[str]) -> None:
+    from hfcourse import recipe
+
+    for one in recipe.every():
+        print(f"{one.name:<20} {one.summary}")
+        for name, summary in one.variants.items():
+            print(f"  {name:<18} {summary}")
+
+
+def _show(words: list[str]) -> None:
+    from hfcourse import config as configs
+    from hfcourse import recipe
+
+    found, variants, config, _ = recipe.parse(words)
+    print(configs.commented_yaml(config, {"recipe": found.name, "variant": list(variants)}), end="")
+
+
+def _copy(words: list[str]) -> None:
+    from hfcourse import recipe
+
+    if len(words) != 2:
+        raise ConfigError("usage: hfcourse copy NAME DIR")
+    for path in recipe.copy(words[0], Path(words[1])):
+        print(path)
+
+
+def _predict(words: list[str]) -> None:
+    words, out = _take_out(words)
+    if len(words) != 2:
+        raise ConfigError("usage: hfcourse predict RUN FILE [--out FILE]")
+    from hfcourse.engine.predict import predict
+
+    print(predict(Path(words[0]), Path(words[1]), out))
+
+
+def _report(words: list[str]) -> None:
+    words, out = _take_out(words)
+    if not words:
+        raise ConfigError("usage: hfcourse report RUN ... [--out FILE]")
+    from hfcourse.report import report
+
+    print(report([Path(word) for word in words], out))
+
+
+def _take_out(words: list[str]) -> tuple[list[str], Path | None]:
+    """Take ``--out FILE`` out of the words."""
+    if "--out" not in words:
+        return words, None
+    at = words.index("--out")
+    if at + 1 == len(words):
+        raise ConfigError("--out needs a file")
+    return words[:at] + words[at + 2 :], Path(words[at + 1])

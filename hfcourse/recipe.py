@@ -1,0 +1,274 @@
+"""Recipes: where they are, their variants, and how a command line becomes a run.
+
+A recipe is a file with a docstring, a dataclass ``Config``, ``base()``, variants (public functions
+``Config -> Config``, ``debug`` among them) and ``main(config, run)``. This module imports recipes by path; the package never does by name.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hfcourse import config as configs
+from hfcourse.errors import ConfigError, RunFolderError, unknown
+from hfcourse.run_folder import RunFolder
+
+_NOT_VARIANTS = {"base", "main"}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a run is started; none of it changes what is computed."""
+
+    output_dir: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One recipe file."""
+
+    name: str
+    path: Path
+
+    @property
+    def module(self) -> ModuleType:
+        """The imported file."""
+        key = "hfcourse_recipe_" + "".join(c if c.isalnum() else "_" for c in str(self.path.resolve()))
+        if key in sys.modules:
+            return sys.modules[key]
+        spec = importlib.util.spec_from_file_location(key, self.path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[key] = module  # before execution: dataclasses look their module up
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[key]
+            raise
+        missing = [name for name in ("Config", "base", "debug", "main") if not hasattr(module, name)]
+        if missing:
+            del sys.modules[key]
+            raise ConfigError(f"{self.path}: not a recipe: it lacks {', '.join(missing)}")
+        return module
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring, read without running the file."""
+        return _first_line(ast.get_docstring(self._tree))
+
+    @property
+    def variants(self) -> dict[str, str]:
+        """Names and one line each, in the file's order, read without running the file."""
+        functions = [node for node in self._tree.body if isinstance(node, ast.FunctionDef)]
+        return {
+            function.name: _first_line(ast.get_docstring(function))
+            for function in functions
+            if not function.name.startswith("_") and function.name not in _NOT_VARIANTS
+        }
+
+    @property
+    def _tree(self) -> ast.Module:
+        return ast.parse(self.path.read_text(encoding="utf-8"))
+
+    def configure(self, variants: Sequence[str] = ()) -> Any:
+        """The settings of ``base()`` changed by each variant in turn."""
+        config = self.module.base()
+        for name in variants:
+            if name not in self.variants:
+                raise ConfigError(unknown(f"variant of {self.name}", name, self.variants))
+            variant: Callable[[Any], Any] = getattr(self.module, name)
+            config = variant(config)
+        return config
+
+
+def folder() -> Path:
+    """Where the package's own recipes are installed."""
+    spec = importlib.util.find_spec("hfcourse_recipes")
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(__file__).resolve().parent.parent / "recipes"  # a checkout that was not installed
+
+
+def every() -> list[Recipe]:
+    """All recipes of the package, by name."""
+    root = folder()
+    return [
+        Recipe(str(path.relative_to(root).with_suffix("")), path)
+        for path in sorted(root.rglob("*.py"))
+        if not path.name.startswith("_")
+    ]
+
+
+def find(name: str) -> Recipe:
+    """A recipe by its name (``bert/pretrain``) or by the path of its file.
+
+    Raises:
+        ConfigError: there is none, with the nearest names.
+    """
+    known = {recipe.name: recipe for recipe in every()}
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise ConfigError(f"{name}: no such recipe file")
+        return next((r for r in known.values() if r.path.resolve() == path.resolve()), Recipe(path.stem, path))
+    raise ConfigError(unknown("recipe", name, known))
+
+
+def parse(arguments: Sequence[str], recipe: Recipe | None = None) -> tuple[Recipe, list[str], Any, Launch]:
+    """``[NAME] [variants ...] [--config FILE] [--output_dir DIR] [--resume] [--overwrite] [--settings ...]``.
+
+    Raises:
+        ConfigError: what does not fit, in one line.
+    """
+    names, flags = _split(arguments)
+    launch, saved, flags = _launch(flags)
+    values: dict[str, Any] = {}
+    if saved is not None:
+        values = _read_saved(saved)
+        named = values.pop("recipe", None)
+        variants = [str(v) for v in values.pop("variant", None) or []]
+        if recipe is None:
+            recipe = find(names.pop(0) if names else str(named))
+        if names:
+            raise ConfigError(f"{names[0]!r}: variants do not go with --config; change settings with --name value")
+        config = _from_saved(recipe, variants, values, saved)
+    else:
+        if recipe is None:
+            if not names:
+                raise ConfigError("name a recipe, such as bert/tour; `hfcourse list` shows all")
+            recipe = find(names.pop(0))
+        variants = names
+        config = recipe.configure(variants)
+    return recipe, variants, configs.override(config, flags), launch
+
+
+def start(recipe: Recipe, variants: Sequence[str], config: Any, launch: Launch) -> Any:
+    """Make (or take up) the run folder and run the recipe's main; every process of a launch calls it."""
+    saved = {"recipe": recipe.name if _is_ours(recipe) else str(recipe.path.resolve()), "variant": list(variants)}
+    saved |= configs.to_dict(config)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return recipe.module.main(config, _shared_folder(recipe, variants, saved, launch))
+    return recipe.module.main(config, _folder(recipe, variants, saved, launch))
+
+
+def copy(name: str, to: Path) -> list[Path]:
+    """Copy a recipe's file and its README for editing; nothing is overwritten.
+
+    Raises:
+        RunFolderError: a file of that name is there already.
+    """
+    recipe = find(name)
+    readme = recipe.path.parent / "README.md"
+    sources = [recipe.path, *([readme] if readme.is_file() else [])]
+    targets = [to / source.name for source in sources]
+    for target in targets:
+        if target.exists():
+            raise RunFolderError(f"{target} is there already: give another folder")
+    to.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copyfile(source, target)) for source, target in zip(sources, targets, strict=True)]
+
+
+def _folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], launch: Launch) -> RunFolder:
+    path = Path(launch.output_dir) if launch.output_dir else _default_folder(recipe, variants, resume=launch.resume)
+    return RunFolder.create(path, saved, resume=launch.resume, overwrite=launch.overwrite)
+
+
+def _shared_folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], launch: Launch) -> RunFolder:
+    """One process makes the folder, the others learn its name (or its error)."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    state = PartialState()
+    answer: list[Any] = [None]
+    if state.is_main_process:
+        try:
+            answer = [_folder(recipe, variants, saved, launch).path]
+        except RunFolderError as error:
+            answer = [error]
+    broadcast_object_list(answer)
+    if isinstance(answer[0], RunFolderError):
+        raise answer[0]
+    return RunFolder.attach(answer[0], resume=launch.resume)
+
+
+def _default_folder(recipe: Recipe, variants: Sequence[str], *, resume: bool) -> Path:
+    """``runs/<recipe>-<variants>-<n>``: the next free number, or the last one to resume."""
+    stem = "-".join([recipe.name.replace("/", "-"), *variants])
+    number = 1
+    while (Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    if resume:
+        number = max(number - 1, 1)
+    return Path("runs") / f"{stem}-{number}"
+
+
+def _is_ours(recipe: Recipe) -> bool:
+    return recipe.path.resolve().is_relative_to(folder().resolve())
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names before the first flag, and the rest."""
+    first = next((n for n, word in enumerate(arguments) if word.startswith("--")), len(arguments))
+    return list(arguments[:first]), list(arguments[first:])
+
+
+def _launch(flags: list[str]) -> tuple[Launch, Path | None, list[str]]:
+    """Take the flags of the launch out of the settings."""
+    rest: list[str] = []
+    taken: dict[str, str] = {}
+    words = iter(flags)
+    for word in words:
+        name, equals, _ = word[2:].replace("-", "_").partition("=") if word.startswith("--") else ("", "", "")
+        if name in {"resume", "overwrite"} and not equals:
+            taken[name] = "true"
+        elif name in {"output_dir", "config"}:
+            taken[name] = word.partition("=")[2] if equals else next(words, "")
+            if not taken[name]:
+                raise ConfigError(f"--{name} needs a value")
+        else:
+            rest.append(word)
+    if "resume" in taken and "overwrite" in taken:
+        raise ConfigError("--resume and --overwrite exclude each other")
+    saved = Path(taken["config"]) if "config" in taken else None
+    return Launch(taken.get("output_dir"), "resume" in taken, "overwrite" in taken), saved, rest
+
+
+def _read_saved(path: Path) -> dict[str, Any]:
+    path = path / "config.yaml" if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the settings ({getattr(error, 'strerror', None) or error})") from error
+    return configs.read_yaml(text, str(path))
+
+
+def _from_saved(recipe: Recipe, variants: list[str], values: dict[str, Any], path: Path) -> Any:
+    """Saved settings; a file that leaves some out gets those of its variants."""
+    known = configs.to_dict(recipe.configure(variants))
+    return configs.from_dict(recipe.module.Config, _merged(known, values), where=str(path))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        same = nested and value.get("kind", merged[key].get("kind")) == merged[key].get("kind")
+        merged[key] = _merged(merged[key], value) if same else value
+    return merged
+
+
+def _first_line(text: str | None) -> str:
+    return inspect.cleandoc(text or "").split("\n")[0]
