@@ -1,0 +1,175 @@
+"""Text of any size as shards of documents: what token stores are made from, one shard at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hfcourse.data import files
+from hfcourse.data.load import builders, load, split_files
+from hfcourse.errors import DataError
+
+
+@dataclass(frozen=True)
+class DocumentShard:
+    """A piece of a corpus that can be read alone, in any process, in constant memory."""
+
+    name: str
+    """Where it comes from, for people."""
+    fingerprint: str
+    """Changes when the content does."""
+    source: str
+    """A file, a builder's name, or a Hub id."""
+    column: str = "text"
+    split: str = "train"
+    data_dir: str | None = None
+    revision: str = "main"
+    start: int = 0
+    """First row, for sources that are cut by rows."""
+    stop: int | None = None
+
+    def documents(self) -> Iterator[str]:
+        """Its texts, in order; empty ones are left out.
+
+        Raises:
+            DataError: not UTF-8 (with the line), or a column that is missing.
+        """
+        return (text for text in self._texts() if text and not text.isspace())
+
+    def _texts(self) -> Iterator[str]:
+        path = Path(self.source)
+        if self.source.partition("/")[0] in builders():
+            table = load(self.source, data_dir=self.data_dir)[self.split]
+            for row in table.select(range(self.start, self.stop if self.stop is not None else len(table))):
+                yield row[self.column]
+        elif path.is_file():
+            yield from _file_texts(path, self.column)
+        else:
+            yield from islice(_hub_stream(self), self.start, self.stop)
+
+
+ROWS_A_SHARD = 20_000
+_HUB_SHARD = 1_000_000
+
+
+def document_shards(
+    name: str, *, split: str = "train", column: str = "text", data_dir: str | None = None, revision: str = "main"
+) -> list[DocumentShard]:
+    """The shards of one split of a corpus: each file of a folder, pieces of a builder's table, or a Hub stream.
+
+    In ``txt`` files a blank line ends a document; a file without blank lines is one line a document.
+
+    Raises:
+        DataError: no such source, split or column.
+    """
+    path = Path(name).expanduser()
+    common: dict[str, Any] = {"column": column, "split": split, "data_dir": data_dir, "revision": revision}
+    if name.partition("/")[0] in builders():
+        splits = load(name, data_dir=data_dir)
+        if split not in splits:
+            raise DataError(f"{name}: no split {split!r}: it has {', '.join(splits)}")
+        table = splits[split]
+        if column not in table.column_names:
+            raise DataError(f"{name}: no column {column!r}: it has {', '.join(table.column_names)}")
+        starts = range(0, len(table), ROWS_A_SHARD)
+        return [
+            DocumentShard(
+                name=f"{name}[{start}:{min(start + ROWS_A_SHARD, len(table))}]",
+                fingerprint=f"{table._fingerprint}-{start}",
+                source=name,
+                start=start,
+                stop=min(start + ROWS_A_SHARD, len(table)),
+                **common,
+            )
+            for start in starts
+        ]
+    if path.exists():
+        found = _files_of(path, split)
+        return [DocumentShard(str(file), _stamp(file), str(file), **common) for file in found]
+    if name.startswith((".", "/", "~")) or files.kind_of(path) is not None:
+        raise DataError(f"{name}: no such file or folder")
+    key = hashlib.sha256(json.dumps([name, *common.values()]).encode()).hexdigest()
+    return [DocumentShard(f"{name} ({split}, streamed)", key, name, **common)]
+
+
+def _files_of(path: Path, split: str) -> list[Path]:
+    """A folder whose file names tell splits gives those of the split; one whose names tell none gives all."""
+    if path.is_file():
+        return [path]
+    try:
+        splits = split_files(path)
+    except DataError:
+        splits = {"train": [f for f in sorted(path.rglob("*")) if f.is_file() and files.kind_of(f) is not None]}
+    if not splits.get(split):
+        raise DataError(f"{path}: no files of split {split!r} (txt, csv, tsv, json, jsonl or parquet, also .gz)")
+    return splits[split]
+
+
+def _stamp(file: Path) -> str:
+    status = file.stat()
+    return f"{file.resolve()}-{status.st_size}-{status.st_mtime_ns}"
+
+
+def _file_texts(path: Path, column: str) -> Iterator[str]:
+    kind = files.kind_of(path)
+    if kind == "txt":
+        yield from _paragraphs(path)
+    elif kind == "parquet":
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(path)
+        if column not in file.schema_arrow.names:
+            raise DataError(f"{path}: no column {column!r}: it has {', '.join(file.schema_arrow.names)}")
+        for batch in file.iter_batches(batch_size=1000, columns=[column]):
+            yield from (text or "" for text in batch.column(0).to_pylist())
+    elif kind == "jsonl":
+        for number, line in enumerate(files.lines_of(path), start=1):
+            if line.strip():
+                row = json.loads(line)
+                if column not in row:
+                    raise DataError(f"{path}, line {number}: no column {column!r}: it has {', '.join(row)}")
+                yield row[column]
+    else:
+        table = files.read(path)
+        if column not in table.column_names:
+            raise DataError(f"{path}: no column {column!r}: it has {', '.join(table.column_names)}")
+        yield from table[column]
+
+
+def _paragraphs(path: Path) -> Iterator[str]:
+    """Documents between blank lines; a first stretch of many lines without one means a line each."""
+    held: list[str] = []
+    by_line = False
+    for line in files.lines_of(path):
+        if by_line:
+            yield line
+        elif line.strip():
+            held.append(line)
+            if len(held) == 10_000:  # no blank line so far: this corpus has one document a line
+                by_line = True
+                yield from held
+                held = []
+        elif held:
+            yield "\n".join(held)
+            held = []
+    if held:
+        yield "\n".join(held)
+
+
+def _hub_stream(shard: DocumentShard) -> Iterator[str]:
+    import datasets
+
+    try:
+        stream = datasets.load_dataset(shard.source, split=shard.split, revision=shard.revision, streaming=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{shard.source!r}: neither a builder nor a path, and the Hub does not give it: {reason}"
+        ) from error
+    for row in stream:
+        yield row[shard.column]

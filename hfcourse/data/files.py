@@ -1,0 +1,157 @@
+"""Reading one local file as a table: csv, tsv, json, jsonl, parquet, txt, also gzipped."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfcourse.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
+
+KINDS = ("csv", "tsv", "json", "jsonl", "parquet", "txt")
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of table by the ending (``.gz`` aside); None for other files."""
+    endings = [ending.lstrip(".").lower() for ending in path.suffixes[-2:]]
+    if endings and endings[-1] == "gz":
+        endings.pop()
+    return endings[-1] if endings and endings[-1] in KINDS else None
+
+
+def read(path: Path) -> datasets.Dataset:
+    """One file as a table. Text cells stay text: ``NA``, ``null`` and ``None`` are words.
+
+    Raises:
+        DataError: unknown ending, not UTF-8 (with the line), or rows that do not fit (with the line).
+    """
+    import datasets
+
+    kind = kind_of(path)
+    if kind is None:
+        raise DataError(f"{path}: unknown kind of file: expected {', '.join(KINDS)} (also .gz)")
+    if kind == "parquet":
+        return datasets.Dataset.from_parquet(str(path))
+    text = read_text(path)
+    if kind == "txt":
+        return datasets.Dataset.from_dict({"text": [line for line in text.split("\n") if line.strip()]})
+    rows = _json_rows(path, text, lines=kind == "jsonl") if kind in {"json", "jsonl"} else _table_rows(path, text, kind)
+    return datasets.Dataset.from_dict(_columns(rows, path))
+
+
+def read_text(path: Path) -> str:
+    """A whole text file, gzipped or not.
+
+    Raises:
+        DataError: a byte that is not UTF-8 (with its line), or a damaged archive.
+    """
+    raw = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path}: damaged gzip file ({error})") from error
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 (byte {raw[error.start]:#04x}): convert the file") from error
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a text file of any size, one at a time.
+
+    Raises:
+        DataError: a line that is not UTF-8.
+    """
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    with opened as stream:
+        for number, raw in enumerate(stream, start=1):
+            try:
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}, line {number}: not UTF-8 (byte {raw[error.start]:#04x}): convert the file"
+                ) from error
+
+
+def _table_rows(path: Path, text: str, kind: str) -> list[dict[str, Any]]:
+    """Rows of a csv or tsv file with a header line.
+
+    csv follows the usual quoting. In tsv a quote is quoting only where that reads every row with the header's
+    number of cells, and an ordinary character otherwise: many corpora contain bare quotes.
+    """
+    attempts = [csv.QUOTE_MINIMAL] if kind == "csv" else [csv.QUOTE_NONE, csv.QUOTE_MINIMAL]
+    wrong = ""
+    csv.field_size_limit(2**31 - 1)
+    for quoting in attempts:
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter="," if kind == "csv" else "\t", quoting=quoting, strict=False
+        )
+        header = next(reader, [])
+        rows, wrong = [], ""
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                wrong = wrong or f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} column names"
+                break
+            rows.append(dict(zip(header, cells, strict=True)))
+        quoted = quoting == csv.QUOTE_NONE and _looks_quoted(rows)
+        if not wrong and not quoted:
+            break
+        if quoted and not wrong:
+            wrong = f"{path}: quotes that do not pair up"
+    if len(set(header)) != len(header) or not all(header):
+        raise DataError(f"{path}, line 1: column names must be there and differ: {header}")
+    if wrong:
+        raise DataError(f"{wrong}: mend the row, or save the file as jsonl")
+    return rows
+
+
+def _looks_quoted(rows: list[dict[str, Any]]) -> bool:
+    """Whether cells are wrapped in quotes as a spreadsheet writes them: quotes inside are doubled."""
+    wrapped = [c for row in rows for c in row.values() if len(c) > 1 and c[0] == c[-1] == '"']
+    return any('""' in cell[1:-1] for cell in wrapped)
+
+
+def _json_rows(path: Path, text: str, *, lines: bool) -> list[dict[str, Any]]:
+    """A list of objects, ``{"data": [...]}``, or one object a line."""
+    if not lines:
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            if "\n{" not in text:
+                raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+        else:
+            value = value.get("data", [value]) if isinstance(value, dict) else value
+            if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+                raise DataError(f"{path}: expected a list of objects, or one object a line")
+            return value
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: expected an object with named values")
+        rows.append(row)
+    return rows
+
+
+def _columns(rows: list[dict[str, Any]], path: Path) -> dict[str, list[Any]]:
+    """Rows to columns; a name that some rows lack is empty there."""
+    if not rows:
+        raise DataError(f"{path}: no rows")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}

@@ -1,0 +1,213 @@
+"""One call for every source of data: a builder of ours, a local file or folder, a Hub dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from hfcourse.data import files
+from hfcourse.errors import DataError, HfcourseError, unknown
+
+if TYPE_CHECKING:
+    import datasets
+
+BUILDERS = "hfcourse_datasets"
+# Words by which people name a split, in file names and on the Hub.
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "devel": "dev",
+    "development": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "eval": "dev",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def builders() -> list[str]:
+    """Names of the builders that come with the package."""
+    return sorted(path.stem for path in _builders_folder().glob("*.py") if not path.name.startswith(("_", "base")))
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | None = None,
+    revision: str = "main",
+    cache_dir: str | None = None,
+) -> datasets.DatasetDict:
+    """Every split of a dataset, under ``train``, ``dev`` and ``test`` where it uses the usual words for them.
+
+    Args:
+        name: ``builder`` or ``builder/config`` (`builders`, such as ``pydocs/topic``); a file or folder of
+            csv, tsv, json, jsonl, parquet or txt (also .gz), whose splits are read off the file names; or a Hub id.
+        data_dir: the raw files, for builders that read some.
+        revision: of a Hub dataset.
+        cache_dir: where prepared data goes; the library's own place where not given.
+
+    Raises:
+        DataError: no such name, file or config; a file that is not UTF-8 or not a table; an empty split.
+    """
+    builder, _, config = name.partition("/")
+    with _quiet():
+        if builder in builders():
+            splits = _build(builder, config or None, data_dir, cache_dir)
+        elif Path(name).expanduser().exists():
+            splits = _read(Path(name).expanduser())
+        elif _is_path(name):
+            raise DataError(f"{name}: no such file or folder")
+        else:
+            splits = _from_hub(name, data_dir, revision, cache_dir)
+    for split, table in splits.items():
+        if not len(table):
+            raise DataError(f"{name}: split {split!r} is empty")
+    return splits
+
+
+def labels_of(table: datasets.Dataset, column: str) -> list[str] | None:
+    """Class names of a column (or of its items), if the dataset declares them."""
+    feature = table.features[column]
+    feature = getattr(feature, "feature", feature)
+    return list(feature.names) if hasattr(feature, "names") else None
+
+
+def column(table: datasets.Dataset, name: str, where: str) -> str:
+    """`name`, if the table has it.
+
+    Raises:
+        DataError: it does not; the nearest ones are named.
+    """
+    if name not in table.column_names:
+        raise DataError(f"{where}: {unknown('column', name, table.column_names)}")
+    return name
+
+
+def split_of(file_name: str) -> str | None:
+    """The split that a file's name tells (``my-train-v2.tsv``: train); None if it tells none."""
+    words = re.split(r"[^a-z]+", file_name.lower())
+    found = {_SPLITS[word] for word in words if word in _SPLITS}
+    return found.pop() if len(found) == 1 else None
+
+
+def split_files(path: Path) -> dict[str, list[Path]]:
+    """Data files by split: one file is ``train`` unless its name says otherwise; a folder goes by names.
+
+    Raises:
+        DataError: a folder without data files, or with several whose names tell no split.
+    """
+    if path.is_file():
+        return {split_of(path.name) or "train": [path]}
+    found = [file for file in sorted(path.rglob("*")) if file.is_file() and files.kind_of(file) is not None]
+    # READMEs and licences beside the data are no data, unless there is nothing else.
+    found = [f for f in found if split_of(str(f.relative_to(path)))] or found
+    if not found:
+        raise DataError(f"{path}: no data files (csv, tsv, json, jsonl, parquet or txt, also .gz)")
+    splits: dict[str, list[Path]] = {}
+    for file in found:
+        split = split_of(str(file.relative_to(path))) or ("train" if len(found) == 1 else None)
+        if split is None:
+            names = ", ".join(file.name for file in found[:4])
+            raise DataError(f"{path}: cannot tell splits by file names ({names}): put train, dev or test into them")
+        splits.setdefault(split, []).append(file)
+    return splits
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or files.kind_of(Path(name)) is not None
+
+
+def _builders_folder() -> Path:
+    spec = importlib.util.find_spec(BUILDERS)
+    if spec is not None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))
+    return Path(__file__).resolve().parents[2] / "datasets_scripts"
+
+
+def _read(path: Path) -> datasets.DatasetDict:
+    import datasets
+
+    tables = {split: [files.read(file) for file in found] for split, found in split_files(path).items()}
+    return datasets.DatasetDict({split: datasets.concatenate_datasets(parts) for split, parts in tables.items()})
+
+
+def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str | None) -> datasets.DatasetDict:
+    import datasets
+
+    module = importlib.import_module(f"{BUILDERS}.{name}")
+    builder_class = _builder_class(module)
+    known = list(builder_class.builder_configs)
+    if config is not None and known and config not in known:
+        raise DataError(unknown(f"config of {name}", config, known))
+    if config is None and len(known) > 1 and builder_class.DEFAULT_CONFIG_NAME is None:
+        raise DataError(f"{name} needs a config, such as {name}/{known[0]}: one of {', '.join(known)}")
+    try:
+        builder = builder_class(
+            config_name=config, data_dir=data_dir, cache_dir=cache_dir, hash=module.fingerprint(data_dir)
+        )
+        builder.download_and_prepare()
+        splits = builder.as_dataset()
+    except HfcourseError:
+        raise
+    except Exception as error:
+        cause = _cause(error)
+        if isinstance(cause, ValueError | OSError):
+            raise DataError(f"{name}: {str(cause).splitlines()[0]}") from error
+        raise
+    return datasets.DatasetDict({_SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
+
+
+def _builder_class(module: ModuleType) -> Any:
+    import datasets
+
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, datasets.DatasetBuilder)
+        and value.__module__ == module.__name__
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What really went wrong inside datasets' wrapping."""
+    while error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    return error
+
+
+def _from_hub(name: str, data_dir: str | None, revision: str, cache_dir: str | None) -> datasets.DatasetDict:
+    import datasets
+
+    try:
+        splits = datasets.load_dataset(name, data_dir=data_dir, revision=revision, cache_dir=cache_dir)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = unknown("dataset", name.partition("/")[0], builders())
+        raise DataError(f"{hint} ({name!r} is no local path, and the Hub does not give it: {reason})") from error
+    return datasets.DatasetDict({_SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no log lines of the library: reading is quick, and what fails says so itself."""
+    import datasets
+
+    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
