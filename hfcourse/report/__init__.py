@@ -1,1 +1,44 @@
-"""Tables, plots and one HTML page."""
+"""Tables, plots and one HTML page, made from run folders alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hfcourse.run_folder import RunFolder
+
+__all__ = ["report", "tour_report"]
+
+
+def report(runs: Sequence[Path], out: Path | None = None) -> str:
+    """Write one page about some runs and return the table to print.
+
+    The page is ``report.html`` in the run's folder, for several runs in the nearest folder that holds them all.
+    Parts that a run lacks are named on the page. RunFolderError where a folder holds no run.
+    """
+    from hfcourse.report.page import page, write
+    from hfcourse.report.runs import common_parent, read_all
+    from hfcourse.report.tables import pairs, text_of_pairs, text_of_scores
+
+    found = read_all(runs)
+    place = out or (found[0].path if len(found) == 1 else common_parent([run.path for run in found])) / "report.html"
+    differences = pairs(found)
+    write(page(found, differences), place)
+    parts = [text_of_scores(found), text_of_pairs(differences)]
+    parts += [f"{run.name}: {line}" for run in found for line in run.missing]
+    return "\n\n".join(part for part in [*parts, f"report: {place}"] if part)
+
+
+def tour_report(
+    groups: Mapping[str, Mapping[str, RunFolder | Path]], out: Path, *, pretrain: RunFolder | Path | None = None
+) -> str:
+    """Write the page of the tour and return its table.
+
+    `groups`: for each task the run from the ``pretrained`` and the one from the ``random`` start.
+    `pretrain`: the run that made the pretrained model, for its loss curve.
+    """
+    from hfcourse.report.tour import tour
+
+    return tour(groups, out, pretrain=pretrain)
