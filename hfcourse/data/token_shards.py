@@ -126,7 +126,7 @@ def _tokenise_shard(job: tuple[Path, str, DocumentShard, Any]) -> tuple[str, dic
         def flush() -> None:
             encoded = tokenizer(held, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
             lengths.append(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
-            file.write(np.fromiter((t for ids in encoded for t in ids), dtype=dtype).tobytes())
+            file.write(np.concatenate([np.asarray(ids, dtype=dtype) for ids in encoded]).tobytes())
             held.clear()
 
         for text in shard.documents():

@@ -59,7 +59,9 @@ def evaluate(
     """
     started = time.perf_counter()
     accelerator = accelerator or Accelerator()
-    objective = objective or task.objective
+    if objective is None:
+        objective = task.objective
+        objective.bind(model)
     examples = task.splits[split]
     steps = plan(examples.lengths, examples=max(len(examples), 1), tokens=batch.eval_tokens, shuffle=False)
     mine = range(accelerator.process_index, len(steps), accelerator.num_processes)

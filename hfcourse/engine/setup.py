@@ -82,6 +82,7 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
 
     config, accelerator = setup.config, setup.accelerator
     objective = task.objective
+    objective.bind(model)
     extra = list(objective.modules_to_train())
     if config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

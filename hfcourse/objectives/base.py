@@ -45,6 +45,9 @@ class Objective:
         """One forward pass. `need_logits` is false in training: what nobody reads is not computed."""
         raise NotImplementedError
 
+    def bind(self, model: nn.Module) -> None:
+        """Called once with the unwrapped model before anything else: modules that share its weights are made here."""
+
     def modules_to_train(self) -> list[nn.Module]:
         """Modules that learn beside the model (a generator, a codebook): optimized and kept in checkpoints with it."""
         return []

@@ -1,0 +1,328 @@
+"""Self-supervised text tasks: masked words, next sentence, sentence order, replaced tokens. Labels come from the text.
+
+Examples are windows over the memory-mapped token stream of a corpus, all exactly full: nothing is padded, and row i is
+found by arithmetic. Whatever is drawn (masks, swaps, other sentences) is keyed by seed, epoch and row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hfcourse.errors import ConfigError, DataError
+from hfcourse.heads.spec import HeadSpec
+from hfcourse.tasks.base import Batch, Row, Task, TaskContext
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hfcourse.data.token_shards import TokenStore
+    from hfcourse.objectives import Objective
+
+_MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES = range(7)
+"""Streams of independent draws for one row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig:
+    """What is learned from plain text. Weights are factors in the sum of losses; 0 switches an objective off."""
+
+    kind: ClassVar[str] = "pretraining"
+    data: str = "pydocs/text"
+    """A builder, a folder or file of txt/csv/tsv/jsonl/parquet (also .gz), or a Hub id (streamed)."""
+    data_dir: str | None = None
+    """Raw files, for builders that read some."""
+    column: str = "text"
+    """Which column holds the text."""
+    masked_lm: float = 1.0
+    """Guess masked words (BERT)."""
+    next_sentence: float = 0.0
+    """Does the second segment follow the first, or come from elsewhere (BERT)?"""
+    sentence_order: float = 1.0
+    """Are two consecutive segments in order or swapped (ALBERT)?"""
+    replaced_tokens: float = 0.0
+    """Find the tokens that a small generator replaced (ELECTRA); the paper's factor of 50 comes on top."""
+    block_length: int = 128
+    """Tokens in one example, special ones included."""
+    mask_rate: float = 0.15
+    """Share of tokens to be guessed."""
+    mask_kind: Literal["token", "whole_word", "span"] = "token"
+    """Single tokens (BERT), whole words, or runs of words of geometric length (SpanBERT)."""
+    random_share: float = 0.1
+    """Of the tokens to be guessed, so many show a random one instead of the mask."""
+    keep_share: float = 0.1
+    """Of the tokens to be guessed, so many show themselves."""
+
+    def __post_init__(self) -> None:
+        if self.next_sentence and self.sentence_order:
+            raise ConfigError("task.next_sentence and task.sentence_order both ask about the pair: choose one")
+        if self.replaced_tokens and (self.masked_lm or self.next_sentence or self.sentence_order):
+            raise ConfigError(
+                "task.replaced_tokens brings its own masked_lm (the generator's) and sees whole blocks: "
+                "set task.masked_lm, task.next_sentence and task.sentence_order to 0"
+            )
+        if not (self.masked_lm or self.next_sentence or self.sentence_order or self.replaced_tokens):
+            raise ConfigError("every objective is off: set task.masked_lm or another one above 0")
+        if not 0 < self.mask_rate < 1:
+            raise ConfigError(f"task.mask_rate is {self.mask_rate}: it must lie between 0 and 1")
+        if self.random_share + self.keep_share > 1:
+            raise ConfigError("task.random_share and task.keep_share add up to more than 1")
+        if self.block_length < 8:
+            raise ConfigError(f"task.block_length is {self.block_length}: it must be 8 or more")
+
+    def build(self, context: TaskContext) -> Pretraining:
+        """Tokenise the corpus (once, cached) and cut it into blocks."""
+        return Pretraining(self, context)
+
+
+class Windows:
+    """Consecutive windows of a token stream; implements `Examples`. The rest at each shard's end is left out."""
+
+    def __init__(self, store: TokenStore, width: int, limit: int) -> None:
+        import numpy as np
+
+        self.store, self.width = store, width
+        self.first = np.cumsum([0] + [len(tokens) // width for tokens, _ in store.shards])
+        self.count = min(int(self.first[-1]), limit) if limit else int(self.first[-1])
+
+    def __len__(self) -> int:
+        return self.count
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """All windows are full."""
+        import numpy as np
+
+        return np.full(self.count, self.width, dtype=np.int64)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
+        """Rows with their window; ``source`` leads to the others (next sentence draws from them)."""
+        windows = self.windows(rows)
+        return [{"row": int(row), "window": windows[n], "source": self} for n, row in enumerate(rows)]
+
+    def windows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Token ids, int64 (rows, width)."""
+        import numpy as np
+
+        shards = np.searchsorted(self.first, rows, side="right") - 1
+        starts = (np.asarray(rows) - self.first[shards]) * self.width
+        tokens = [self.store.shards[s][0][t : t + self.width] for s, t in zip(shards, starts, strict=True)]
+        return np.stack(tokens).astype(np.int64)
+
+
+class Pretraining(Task):
+    """Blocks of text whose labels are made from the text itself."""
+
+    maximize = False
+    metric = "loss"
+
+    def __init__(self, config: PretrainingConfig, context: TaskContext) -> None:
+        import numpy as np
+
+        from hfcourse.data.tokenizers import sentence_ends, word_starts
+
+        self.config, self.seed = config, context.seed
+        tokenizer = context.tokenizer
+        if config.replaced_tokens == 0 and tokenizer.mask_token_id is None and config.masked_lm:
+            raise ConfigError("task.masked_lm needs a tokenizer with a mask token: train one, or give another")
+        self.name = config.data
+        self.pairs = bool(config.next_sentence or config.sentence_order)
+        self.head = self._heads()
+        self.special = {"cls": tokenizer.cls_token_id, "sep": tokenizer.sep_token_id, "mask": tokenizer.mask_token_id}
+        if None in self.special.values():
+            raise ConfigError("pretraining needs a tokenizer with [CLS], [SEP] and [MASK] tokens (or their like)")
+        self.typed = "token_type_ids" in tokenizer.model_input_names
+        self.starts, self.ends = word_starts(tokenizer), sentence_ends(tokenizer)
+        self.ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        self.splits = self._blocks(config, context)
+
+    @property
+    def objective(self) -> Objective:
+        if self.config.replaced_tokens:
+            from hfcourse.objectives.replaced_tokens import DISCRIMINATOR_WEIGHT, ReplacedTokens
+
+            return ReplacedTokens(DISCRIMINATOR_WEIGHT * self.config.replaced_tokens)
+        from hfcourse.objectives.masked_lm import MaskedLM
+
+        pair = self.config.next_sentence or self.config.sentence_order
+        return MaskedLM({"masked_lm": self.config.masked_lm, "pair": pair})
+
+    def collate(self, rows: list[Row], *, epoch: int) -> Batch:
+        import numpy as np
+        import torch
+
+        numbers = np.array([row["row"] for row in rows])
+        windows = np.stack([row["window"] for row in rows])
+        batch: dict[str, np.ndarray] = {}
+        if self.pairs:
+            ids, types, batch["pair_labels"] = self._two_segments(windows, numbers, rows[0]["source"], epoch)
+        else:
+            ids, types = self._one_segment(windows), np.zeros((len(rows), self.config.block_length), dtype=np.int64)
+        if self.typed:
+            batch["token_type_ids"] = types
+        if self.config.masked_lm or self.config.replaced_tokens:
+            batch |= self._masked(ids, numbers, epoch)
+        else:
+            batch["input_ids"] = ids
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+
+    def predict(self, logits: Any, batch: Batch) -> list[Any]:
+        """What one block adds to the scores: sums and counts."""
+        import torch
+
+        rows = len(batch["input_ids"])
+        sums: dict[str, Any] = {}
+        if "positions" in batch and "nll" in logits:
+            row_of = batch["positions"] // batch["input_ids"].shape[1]
+            targets = batch["labels"].flatten()[batch["positions"]]
+            zeros = torch.zeros(rows, dtype=torch.float64, device=row_of.device)
+            sums["words"] = zeros.index_add(0, row_of, torch.ones_like(row_of, dtype=torch.float64))
+            sums["nll"] = zeros.index_add(0, row_of, logits["nll"].double())
+            sums["right_words"] = zeros.index_add(0, row_of, (logits["best"] == targets).double())
+        if "pair" in logits:
+            sums["right_pairs"] = (logits["pair"].argmax(dim=-1) == batch["pair_labels"]).double()
+        if "labels" in logits:
+            guessed = logits["logits"] > 0
+            sums["tokens"] = torch.full((rows,), float(guessed.shape[1]))
+            sums["right_tokens"] = (guessed == logits["labels"].bool()).double().sum(dim=1)
+            sums["replaced"] = logits["labels"].double().sum(dim=1)
+            sums["found"] = (guessed & logits["labels"].bool()).double().sum(dim=1)
+        columns = {name: values.cpu().tolist() for name, values in sums.items()}
+        return [{name: values[n] for name, values in columns.items()} for n in range(rows)]
+
+    def answers(self, split: str, predictions: list[Any]) -> list[dict[str, Any]]:
+        return [{"id": number, "prediction": sums, "reference": True} for number, sums in enumerate(predictions)]
+
+    def score(self, answers: list[dict[str, Any]]) -> dict[str, float]:
+        import math
+
+        def total(name: str) -> float:
+            return float(sum(answer["prediction"].get(name, 0.0) for answer in answers))
+
+        scores: dict[str, float] = {}
+        if words := total("words"):
+            scores["masked_accuracy"] = total("right_words") / words
+            scores["perplexity"] = math.exp(min(total("nll") / words, 700))
+        if self.pairs:
+            scores["pair_accuracy"] = total("right_pairs") / len(answers)
+        if tokens := total("tokens"):
+            scores["replaced_accuracy"] = total("right_tokens") / tokens
+            scores["replaced_recall"] = total("found") / max(total("replaced"), 1)
+        return scores
+
+    def _heads(self) -> HeadSpec | tuple[HeadSpec, ...]:
+        if self.config.replaced_tokens:
+            return HeadSpec(kind="replaced_tokens")
+        masked, pair = HeadSpec(kind="masked_lm"), HeadSpec(kind="pair")
+        if not self.pairs:
+            return masked
+        return (masked, pair) if self.config.masked_lm else pair
+
+    def _blocks(self, config: PretrainingConfig, context: TaskContext) -> Mapping[str, Windows]:
+        from hfcourse.data.documents import document_shards
+        from hfcourse.data.token_shards import tokenise
+
+        if config.block_length > context.max_length:
+            raise ConfigError(
+                f"task.block_length {config.block_length} exceeds the model's {context.max_length} tokens"
+            )
+        width = config.block_length - (3 if self.pairs else 2)
+        splits: dict[str, Windows] = {}
+        for split in ("train", "dev", "test"):
+            try:
+                shards = document_shards(
+                    config.data,
+                    split=split,
+                    column=config.column,
+                    data_dir=config.data_dir,
+                    revision=context.revision,
+                )
+            except DataError:
+                if split == "train":
+                    raise
+                continue
+            # Far more than enough for a stable score; the rest of a large test set would only take time.
+            limit = context.limit or (0 if split == "train" else 2000)
+            splits[split] = Windows(tokenise(shards, context.tokenizer), width, limit)
+            if not len(splits[split]):
+                raise DataError(
+                    f"{config.data}: split {split!r} has less than one block of {config.block_length} tokens"
+                )
+        return splits
+
+    def _one_segment(self, windows: np.ndarray) -> np.ndarray:
+        """[CLS] window [SEP], int64 (B, T)."""
+        import numpy as np
+
+        return np.pad(windows, ((0, 0), (1, 1)), constant_values=((0, 0), (self.special["cls"], self.special["sep"])))
+
+    def _two_segments(
+        self, windows: np.ndarray, rows: np.ndarray, source: Windows, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """[CLS] A [SEP] B [SEP], token types and labels (0: as in the text, 1: swapped or from elsewhere)."""
+        import numpy as np
+
+        from hfcourse.data.noise import uniform
+
+        count, width = windows.shape
+        cut = self._cuts(windows)
+        label = (uniform(self.seed, epoch, rows, 1, _SWAPS)[:, 0] < 0.5).astype(np.int64)
+        at = np.arange(width)
+        if self.config.next_sentence:
+            # The second part of another window, as long as the one it stands for.
+            shift = 1 + uniform(self.seed, epoch, rows, 1, _OTHERS)[:, 0] * max(len(source) - 1, 1)
+            others = source.windows((rows + shift.astype(np.int64)) % len(source))
+            foreign = (label[:, None] == 1) & (at >= cut[:, None])
+            windows, first = np.where(foreign, others, windows), cut
+        else:
+            # Swapping is a rotation of the window.
+            turn = np.where(label == 1, cut, 0)
+            windows = np.take_along_axis(windows, (at + turn[:, None]) % width, axis=1)
+            first = np.where(label == 1, width - cut, cut)
+        # [SEP] stands after the first part: positions behind it read one to the left.
+        t = np.arange(width + 3)
+        behind = t > (first + 1)[:, None]
+        ids = np.take_along_axis(windows, np.clip(t - 1 - behind, 0, width - 1), axis=1)
+        ids[:, 0], ids[:, -1] = self.special["cls"], self.special["sep"]
+        ids[np.arange(count), first + 1] = self.special["sep"]
+        return ids, behind.astype(np.int64), label
+
+    def _cuts(self, windows: np.ndarray) -> np.ndarray:
+        """Where each window is cut in two, (B,): behind the sentence end nearest to the middle, else in the middle."""
+        import numpy as np
+
+        width = windows.shape[1]
+        after = np.arange(width) + 1
+        distance = np.abs(after - width // 2)
+        allowed = self.ends[windows] & (after >= width // 4) & (after <= width - width // 4)
+        distance = np.where(allowed, distance, width + distance)
+        return distance.argmin(axis=1) + 1
+
+    def _masked(self, ids: np.ndarray, rows: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        """Inputs with noise, labels, and where they are."""
+        import numpy as np
+
+        from hfcourse.data import noise
+
+        def draws(stream: int) -> np.ndarray:
+            return noise.uniform(self.seed, epoch, rows, ids.shape[1], stream)
+
+        config = self.config
+        maskable = (ids != self.special["cls"]) & (ids != self.special["sep"])
+        if config.mask_kind == "token":
+            chosen = noise.choose_tokens(maskable, config.mask_rate, draws(_MASKS))
+        elif config.mask_kind == "whole_word":
+            chosen = noise.choose_words(maskable, self.starts[ids], config.mask_rate, draws(_MASKS))
+        else:
+            starts, lengths = self.starts[ids], draws(_SPANS)
+            chosen = noise.choose_spans(maskable, starts, config.mask_rate, draws(_MASKS), lengths)
+        random, keep = (0.0, 0.0) if config.replaced_tokens else (config.random_share, config.keep_share)
+        action = noise.actions(chosen, draws(_ACTIONS), random, keep)
+        noisy = noise.corrupt(ids, action, self.special["mask"], self.ordinary, draws(_REPLACEMENTS))
+        positions = chosen.ravel().nonzero()[0]
+        batch = {"input_ids": noisy, "labels": np.where(chosen, ids, -100), "positions": positions}
+        if config.replaced_tokens:
+            batch["draws"] = draws(_SAMPLES).ravel()[positions]
+        return batch
