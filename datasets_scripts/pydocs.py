@@ -103,14 +103,8 @@ class Pydocs(datasets.GeneratorBasedBuilder):
         if self.config.name == "docstrings":
             return [datasets.SplitGenerator("train", {"rows": _distinct(docs.read_all(self.config.data_dir))})]
         table = self._docstrings()
-        make = {
-            "text": _text,
-            "topic": _topic,
-            "terms": _terms,
-            "match": _match,
-            "answer": _answer,
-            "summary": _summary,
-        }
+        makers = (_text, _topic, _terms, _match, _answer, _summary)
+        make = {maker.__name__.lstrip("_"): maker for maker in makers}
         rows: dict[str, list[Record]] = {"train": [], "dev": [], "test": []}
         for split, row in make[self.config.name](table):
             rows[split].append(row)
@@ -216,14 +210,16 @@ def _named(text: str, package: str) -> str:
 
 
 def _terms(table: list[Record]) -> Iterator[tuple[str, Record]]:
+    seen: set[str] = set()
     for record in table:
         names = {p["name"] for p in record["parameters"] if len(p["name"]) > 1}
         if not names:
             continue
         types = _TYPES | {word for p in record["parameters"] for word in re.findall(r"[A-Za-z]\w+", p["annotation"])}
         for paragraph in docs.prose(record["doc"]).split("\n\n"):
-            if not docs.is_english(paragraph) or " : " in paragraph:
+            if not docs.is_english(paragraph) or " : " in paragraph or paragraph in seen:
                 continue
+            seen.add(paragraph)
             words = re.findall(r"[A-Za-z_]\w*|\d+(?:\.\d+)?|[.,;()]", paragraph)[:60]
             tags = [_tag(word, names, types) for word in words]
             if len(words) >= 8 and any(tag != "O" for tag in tags):
@@ -277,8 +273,8 @@ def _answer(table: list[Record]) -> Iterator[tuple[str, Record]]:
         context, starts = _context(record, described)
         for name, (kind, text) in described.items():
             for question, answer in _questions(record, name, kind, text):
-                start = context.find(answer, starts[name] if answer in (kind, _clause(text)) else 0)
-                if name in starts and start >= 0 and context[start : start + len(answer)] == answer:
+                start = context.find(answer, starts[name]) if name in starts else -1
+                if start >= 0:
                     key = f"{record['package']}/{record['module']}/{record['name']}/{question}"
                     row = {"id": key, "question": question, "context": context}
                     row["answers"] = {"text": [answer], "answer_start": [start]}
@@ -304,7 +300,7 @@ def _context(record: Record, described: dict[str, tuple[str, str]]) -> tuple[str
             break
         starts[name] = len(context) + 1 + len(name)
         context += line
-    return context, {name: starts.get(name, 0) for name in described} if len(starts) == len(described) else starts
+    return context, starts
 
 
 def _questions(record: Record, name: str, kind: str, text: str) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Recipes: where they are, their variants, and how a command line becomes a run.
 
 A recipe is a file with a docstring, a dataclass ``Config``, ``base()``, variants (public functions
-``Config -> Config``, ``debug`` among them) and ``main(config, run)``. This module imports recipes by path; the package never does by name.
+``Config -> Config``, ``debug`` among them) and ``main(config, run)``. This module imports recipes by path; the
+package never does by name.
 """
 
 from __future__ import annotations
