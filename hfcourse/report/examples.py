@@ -35,6 +35,16 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A text of an example, with the true answer marked where it stands in it."""
+
+    name: str
+    before: str
+    hit: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True)
 class Example:
     """One answer for people."""
 
@@ -43,7 +53,7 @@ class Example:
     prediction: str
     reference: str
     confidence: float | None
-    texts: list[tuple[str, str]]
+    texts: list[Text]
     words: list[Word] = field(default_factory=list)
     note: str = ""
 
@@ -77,11 +87,11 @@ class Examples:
 
 
 def choose(run: Run, split: str, *, wrong: int = 8, right: int = 4, seed: int = 0) -> Examples | None:
-    """The surest mistakes, and right answers drawn by chance; None without labelled answers."""
+    """The surest mistakes, and right answers drawn by chance; None without labelled answers or for pretraining."""
     answers = labelled(run.answers.get(split, ()))
-    if not answers:
-        return None
     kind = run.kind
+    if not answers or kind == "pretraining":
+        return None
     costs = np.array([_cost(answer, kind) for answer in answers])
     # A regression has no right or wrong: its worse half is taken for the mistakes.
     failed = costs > (np.median(costs) if kind == "regression" else 0)
@@ -157,16 +167,18 @@ def _around_mistake(words: list[Word]) -> list[Word]:
     return words[start : start + _WORDS]
 
 
-def _texts(answer: Answer, find: Any, skip: Sequence[str]) -> list[tuple[str, str]]:
+def _texts(answer: Answer, truths: Any, skip: Sequence[str]) -> list[Text]:
     """What else the answer holds, cut to a readable length; a long text is cut around the true answer."""
-    wanted = [item for item in find if item] if isinstance(find, list) else []
+    wanted = [plain(item) for item in truths if item] if isinstance(truths, list) else []
     texts = []
     for key, value in answer.items():
         if key in _OWN_KEYS or key in skip or value is None:
             continue
         text = plain(value, between=" ")
-        at = text.find(str(wanted[0])) if wanted else 0
-        texts.append((key, cut(text, around=max(at, 0))))
+        hit = next((item for item in wanted if item in text), "")
+        text = cut(text, around=text.find(hit))
+        before, hit, after = text.partition(hit) if hit else (text, "", "")
+        texts.append(Text(key, before, hit, after))
     return texts
 
 
@@ -175,7 +187,11 @@ def cut(text: str, *, length: int = _CUT, around: int = 0) -> str:
     if len(text) <= length:
         return text
     start = max(0, min(around - length // 3, len(text) - length))
-    return ("… " if start else "") + text[start : start + length].strip() + (" …" if start + length < len(text) else "")
+    end = start + length
+    # At a space if there is one near; Chinese has none.
+    start = text.find(" ", start, min(start + 15, around + 1)) + 1 or start if start else 0
+    end = max(text.rfind(" ", end - 15, end), 0) or end if end < len(text) else end
+    return ("… " if start else "") + text[start:end].strip() + (" …" if end < len(text) else "")
 
 
 def plain(value: Any, *, empty: str = "", between: str = ", ") -> str:

@@ -18,8 +18,6 @@ from hfcourse.report.runs import Run
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_NO_CURVES = {"step", "epoch", "loss", "lr", "grad_norm", "tokens", "tokens_per_s", "seconds", "split"}
-
 
 @dataclass(frozen=True)
 class Plots:
@@ -27,6 +25,8 @@ class Plots:
 
     task: str
     loss: str
+    narrow: str
+    """The loss again, for a phone."""
     others: list[str]
     names: list[tuple[int, str]]
     smoothed: bool
@@ -81,21 +81,33 @@ def score_table(task: str, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def task_plots(task: str, runs: Sequence[tuple[int, Run]]) -> Plots:
-    """Loss on train and dev of all runs in one plot, and the small ones beside it."""
-    loss = line_plot(_curves(runs, "loss", train=True, dev=True), title="Loss", wide=True)
+def task_plots(task: str, runs: Sequence[tuple[int, Run]], *, halves: bool = False) -> Plots:
+    """Loss on train and dev of all runs in one plot; small ones of the score, lr, gradient norm and speed.
+
+    With `halves` only loss and score, of the same size, to stand side by side.
+
+    `runs`: each with the number that decides its colour.
+    """
+    losses = _curves(runs, "loss", train=True, dev=True)
+    loss = line_plot(losses, title="Loss", size="half" if halves else "wide")
+    narrow = "" if halves else line_plot(losses, title="Loss")
     others = []
     metric = next((run.metric for _, run in runs if run.metric), "")
     if metric and metric != "loss":
-        others.append(line_plot(_curves(runs, metric, dev=True), title=f"{metric} on dev"))
+        others.append(
+            line_plot(_curves(runs, metric, dev=True), title=f"{metric} on dev", size="half" if halves else "small")
+        )
     terms = sorted({key for _, run in runs for line in run.train_log for key in line if key.startswith("loss/")})
     if len(terms) > 1:
         others += [line_plot(_curves(runs, term, train=True, dev=True), title=f"{term[5:]}: loss") for term in terms]
-    others.append(line_plot(_curves(runs, "lr", train=True), title="Learning rate", log=False))
-    others.append(line_plot(_curves(runs, "grad_norm", train=True), title="Norm of the gradient"))
-    others.append(line_plot(_curves(runs, "tokens_per_s", train=True), title="Tokens a second", log=False))
+    if not halves:
+        others.append(line_plot(_curves(runs, "lr", train=True), title="Learning rate", log=False))
+        others.append(line_plot(_curves(runs, "grad_norm", train=True), title="Norm of the gradient"))
+        others.append(line_plot(_curves(runs, "tokens_per_s", train=True), title="Tokens a second", log=False))
     smoothed = any(len(run.train_log) > plots.SMOOTH_ABOVE for _, run in runs)
-    return Plots(task, loss, [plot for plot in others if plot], [(number, run.name) for number, run in runs], smoothed)
+    return Plots(
+        task, loss, narrow, [plot for plot in others if plot], [(number, run.name) for number, run in runs], smoothed
+    )
 
 
 def _curves(runs: Sequence[tuple[int, Run]], key: str, *, train: bool = False, dev: bool = False) -> list[Curve]:

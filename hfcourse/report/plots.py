@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _INK, _GRID, _PAPER = "#010101", "#020202", "#030303"
+Size = Literal["wide", "half", "small"]
+_INCHES: dict[Size, tuple[float, float]] = {"wide": (9.0, 3.6), "half": (5.2, 2.9), "small": (3.4, 2.2)}
 SERIES = 8
 """Colours the page has; later runs take them again with another dash."""
 _DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -44,7 +46,7 @@ def colour(run: int) -> str:
 
 
 def line_plot(
-    curves: Sequence[Curve], *, title: str, x: str = "step", log: bool | None = None, wide: bool = False
+    curves: Sequence[Curve], *, title: str, x: str = "step", log: bool | None = None, size: Size = "small"
 ) -> str:
     """An ``<svg>`` of some curves; empty if none has a point. With `log` None a log axis is taken where values span
     a factor of 30 or more."""
@@ -55,9 +57,16 @@ def line_plot(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    settings = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "path.simplify_threshold": 0.3}
+    # A name with a dollar sign is no formula.
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": title,
+        "text.parse_math": False,
+        "font.size": 9.5,
+        "path.simplify_threshold": 0.3,
+    }
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(6.6, 3.5) if wide else (3.6, 2.2), layout="constrained")
+        figure = Figure(figsize=_INCHES[size], layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         _frame(axes, title, x)
@@ -65,7 +74,7 @@ def line_plot(
             _draw(axes, curve)
         values = np.concatenate([np.asarray(curve.y, float) for curve in curves])
         if log or (log is None and values.min() > 0 and values.max() / values.min() >= 30):
-            axes.set_yscale("log")
+            _log_axis(axes)
         axes.margins(x=0.02)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -80,7 +89,7 @@ def _finite(curve: Curve) -> Curve:
 
 
 def _frame(axes: Axes, title: str, x: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10, color=_INK)
+    axes.set_title(title, loc="left", fontsize=10.5, color=_INK)
     axes.set_xlabel(x, color=_INK)
     axes.grid(axis="y", color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -88,6 +97,16 @@ def _frame(axes: Axes, title: str, x: str) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
+
+
+def _log_axis(axes: Axes) -> None:
+    """A log axis with readable ticks even where it spans less than a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _draw(axes: Axes, curve: Curve) -> None:

@@ -25,7 +25,9 @@ def kind_of(answers: Sequence[Answer], hint: str = "") -> Kind:
     if not answers:
         return "unknown"
     first = answers[0]
-    predictions = [answer.get("prediction") for answer in answers]
+    predictions: list[Any] = [answer.get("prediction") for answer in answers]
+    if isinstance(first.get("prediction"), dict):
+        return "pretraining"
     if "em" in first or hint == "span_qa":
         return "span_qa"
     if all(isinstance(prediction, list) for prediction in predictions):
@@ -51,7 +53,7 @@ def find(name: str, kind: Kind, answers: Sequence[Answer], recorded: float | Non
     known = labelled(answers)
     if not known:
         return None
-    for statistic in _meanings(_plain(name), kind, known):
+    for statistic in meanings(name, kind, known):
         if recorded is None:
             return statistic
         for scale in (1.0, 100.0):
@@ -66,16 +68,18 @@ def _plain(name: str) -> str:
     return name.rsplit("/", 1)[-1].lower().replace("-", "_").removeprefix("eval_").removeprefix("overall_")
 
 
-def _meanings(name: str, kind: Kind, answers: Sequence[Answer]) -> Iterator[Statistic]:
+def meanings(name: str, kind: Kind, answers: Sequence[Answer]) -> Iterator[Statistic]:
+    """What a score's name can mean, the likeliest first; every answer has a reference."""
     makers: dict[str, Callable[[str, Sequence[Answer]], Iterator[Statistic]]] = {
         "classification": _of_classes,
         "multi_label": _of_label_sets,
         "regression": _of_numbers,
         "tagging": _of_tags,
         "span_qa": _of_spans,
+        "pretraining": _of_sums,
     }
     if kind in makers:
-        yield from makers[kind](name, answers)
+        yield from makers[kind](_plain(name), answers)
 
 
 def _mean(values: Sequence[float] | Array) -> Statistic:
@@ -86,6 +90,27 @@ def _of_spans(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
     key = {"em": "em", "exact_match": "em", "exact": "em", "f1": "f1"}.get(name)
     if key is not None and all(key in answer for answer in answers):
         yield _mean([float(answer[key]) for answer in answers])
+
+
+_PARTS = {
+    "masked_accuracy": ("right_words", "words"),
+    "perplexity": ("nll", "words"),
+    "pair_accuracy": ("right_pairs", ""),
+    "replaced_accuracy": ("right_tokens", "tokens"),
+    "replaced_recall": ("found", "replaced"),
+}
+"""Scores of self-supervision: sum of the one over sum of the other (or the number of blocks)."""
+
+
+def _of_sums(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
+    """Blocks of text that each bring their own sums."""
+    if name not in _PARTS:
+        return
+    part, whole = _PARTS[name]
+    sums = [answer["prediction"] for answer in answers]
+    units = np.array([[one.get(part, 0.0), one.get(whole, 0.0) if whole else 1.0] for one in sums], np.float64)
+    finish: Callable[[Array], Array] = np.exp if name == "perplexity" else np.asarray
+    yield Statistic(units, lambda w, u: finish((w @ u[:, 0]) / (w @ u[:, 1])))
 
 
 def _of_classes(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:

@@ -167,15 +167,24 @@ def facts(run: Run) -> dict[str, str]:
         "written": when,
         "seed": str(found.get("seed", run.config.get("seed", ""))),
         "steps": _steps(found) if found else (f"{run.log[-1].get('step', '?')} so far" if run.log else ""),
-        "parameters": f"{count(everything)}, {count(trained)} of them trained" if everything else "",
+        "parameters": _parameters(everything, trained),
         "time": duration(found["wall_seconds"]) if "wall_seconds" in found else "",
         "throughput": throughput(run),
+        "peak memory": f"{found['peak_memory_bytes'] / 2**20:,.0f} MiB" if found.get("peak_memory_bytes") else "",
+        "precision": {"no": "fp32"}.get(str(found.get("precision", "")), str(found.get("precision", ""))),
+        "processes": str(found.get("processes", "")),
         "hardware": words(found.get("hardware")),
         "versions": words(found.get("versions")),
         "commit": str(found.get("commit") or ""),
         "folder": str(run.path),
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def _parameters(everything: int | None, trained: int | None) -> str:
+    if not everything:
+        return ""
+    return f"{count(everything)}, {'all' if trained == everything else count(trained)} trained"
 
 
 def _steps(metrics: Mapping[str, Any]) -> str:

@@ -78,5 +78,5 @@ def _is_numeric(cells: Sequence[str]) -> bool:
 
 
 def percent(value: float | None) -> str:
-    """0.123 -> 12 %."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+    """0.123 -> 12 % with a space that does not break."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
