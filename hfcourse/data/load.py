@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import importlib.util
 import re
@@ -120,6 +121,27 @@ def split_files(path: Path) -> dict[str, list[Path]]:
             raise DataError(f"{path}: cannot tell splits by file names ({names}): put train, dev or test into them")
         splits.setdefault(split, []).append(file)
     return splits
+
+
+def conll_builder(name: str) -> str | None:
+    """The builder that reads a CoNLL file or a folder of them; None for anything else."""
+    path = Path(name).expanduser()
+    found = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    endings = {file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix for file in found}
+    if ".conllu" in endings:
+        return "conllu"
+    return "conll2003" if endings & {".conll", ".iob", ".iob2", ".bio", ".conll03"} else None
+
+
+def is_squad_file(name: str) -> bool:
+    """Whether a JSON file, or one in a folder, has SQuAD's layout (``data`` > ``paragraphs`` > ``qas``)."""
+    path = Path(name).expanduser()
+    found = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    jsons = [file for file in found if files.kind_of(file) == "json"]
+    if not jsons:
+        return False
+    with gzip.open(jsons[0], "rb") if jsons[0].suffix == ".gz" else jsons[0].open("rb") as stream:  # noqa: SIM115
+        return b'"paragraphs"' in stream.read(2**20)
 
 
 def _is_path(name: str) -> bool:

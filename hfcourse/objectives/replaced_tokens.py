@@ -1,4 +1,4 @@
-"""Replaced-token detection (ELECTRA, arXiv 2003.10555): a small generator corrupts, the model finds what was replaced."""
+"""Replaced-token detection (ELECTRA, arXiv 2003.10555): a generator corrupts, the model finds what was replaced."""
 
 from __future__ import annotations
 
