@@ -58,13 +58,8 @@ def line_plot(
     from matplotlib.figure import Figure
 
     # A name with a dollar sign is no formula.
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": title,
-        "text.parse_math": False,
-        "font.size": 9.5,
-        "path.simplify_threshold": 0.3,
-    }
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": title, "text.parse_math": False}
+    settings |= {"font.size": 9.5, "path.simplify_threshold": 0.3}
     with mpl.rc_context(settings):
         figure = Figure(figsize=_INCHES[size], layout="constrained")
         FigureCanvasSVG(figure)

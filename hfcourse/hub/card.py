@@ -1,0 +1,223 @@
+"""The model card: a README.md beside the weights with what was trained, how, how well, and how to use it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfcourse.errors import RunFolderError
+
+if TYPE_CHECKING:
+    from hfcourse.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class _Use:
+    """How a kind of model is used without this package."""
+
+    tag: str | None
+    """The Hub's name for the task."""
+    code: str
+    """Python, with FOLDER for the place of the model."""
+
+
+def _pipeline(tag: str, call: str) -> _Use:
+    start = f'from transformers import pipeline\n\nmodel = pipeline("{tag}", model="FOLDER")'
+    return _Use(tag, f"{start}\nprint(model({call}))")
+
+
+def _auto(tag: str | None, model_class: str, rest: str) -> _Use:
+    start = f"""\
+import torch
+from transformers import {model_class}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = {model_class}.from_pretrained("FOLDER")
+"""
+    return _Use(tag, start + rest)
+
+
+_USES = {
+    "ForSequenceClassification": _pipeline("text-classification", '"A sentence to judge."'),
+    "ForTokenClassification": _pipeline("token-classification", '"A sentence whose words get tags."'),
+    "ForMaskedLM": _pipeline("fill-mask", 'f"The {model.tokenizer.mask_token} of a function."'),
+    # transformers 5 has no pipeline for answers in a document.
+    "ForQuestionAnswering": _auto(
+        "question-answering",
+        "AutoModelForQuestionAnswering",
+        """\
+inputs = tokenizer("The question?", "The document that holds the answer.", return_tensors="pt")
+with torch.no_grad():
+    output = model(**inputs)
+start, end = output.start_logits.argmax(), output.end_logits.argmax()
+print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))""",
+    ),
+    "ForMultipleChoice": _auto(
+        "multiple-choice",
+        "AutoModelForMultipleChoice",
+        """\
+choices = ["one ending", "another ending"]
+inputs = tokenizer(["The context."] * len(choices), choices, padding=True, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**{name: tensor[None] for name, tensor in inputs.items()}).logits
+print(choices[logits.argmax()])""",
+    ),
+    "BertForPreTraining": _auto(
+        "fill-mask",
+        "AutoModelForPreTraining",
+        """\
+inputs = tokenizer(f"The {tokenizer.mask_token} of a function.", return_tensors="pt")
+with torch.no_grad():
+    logits = model(**inputs).prediction_logits
+masked = inputs["input_ids"] == tokenizer.mask_token_id
+print(tokenizer.decode(logits[masked].argmax(-1)))""",
+    ),
+    "ElectraForPreTraining": _auto(
+        None,
+        "AutoModelForPreTraining",
+        """\
+inputs = tokenizer("Which of these words looks replaced?", return_tensors="pt")
+with torch.no_grad():
+    print(model(**inputs).logits.sigmoid())""",
+    ),
+}
+_PLAIN = _auto(
+    "feature-extraction",
+    "AutoModel",
+    """\
+with torch.no_grad():
+    print(model(**tokenizer("A sentence.", return_tensors="pt")).last_hidden_state.shape)""",
+)
+_OURS = _Use(
+    None,
+    """\
+from hfcourse.model import load  # these heads have no class in transformers
+
+model = load("FOLDER")""",
+)
+
+
+def write_card(
+    run: RunFolder,
+    *,
+    task_name: str = "",
+    metrics: Mapping[str, Any] | None = None,
+    base_model: str = "",
+    language: str = "",
+) -> Path:
+    """Write ``model/README.md`` of a finished run and return its path.
+
+    What is not given is read from the run: the task and its scores from metrics.json, the base model from the config
+    (named in the card's metadata only where it is an id on the Hub). The licence is left to the user.
+
+    Raises:
+        RunFolderError: the run is not finished, or has no saved model.
+    """
+    if not (run.model_dir / "config.json").is_file():
+        raise RunFolderError(f"{run.model_dir} holds no model: a card is written when the run has finished")
+    if metrics is None:
+        if not run.finished:
+            raise RunFolderError(f"{run.path} has not finished: continue it with --resume")
+        metrics = run.read_json("metrics.json")
+    task_name = task_name or str(metrics.get("task") or "a task")
+    base_model = base_model or str(run.config.get("model") or "")
+    use = _use(run.model_dir)
+    text = _text(run, task_name=task_name, metrics=metrics, base_model=base_model, use=use)
+    data = _metadata(run, task_name, metrics, base_model if _is_hub_id(base_model) else "", language, use)
+    return run.write_text(f"{run.model_dir.name}/README.md", f"---\n{data}\n---\n\n{text}")
+
+
+def _use(folder: Path) -> _Use:
+    """By the class that the saved config names."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = (config.get("architectures") or [""])[0]
+    if name == "HeadedModel":
+        return _OURS
+    return next((use for ending, use in _USES.items() if name.endswith(ending)), _PLAIN)
+
+
+def _is_hub_id(name: str) -> bool:
+    """``owner/model`` that is no folder here."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "runs/")) and not Path(name).exists()
+
+
+def _metadata(run: RunFolder, task: str, metrics: Mapping[str, Any], base_model: str, language: str, use: _Use) -> str:
+    """The YAML at the head of the card, without its fences."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    source = _data_of(run) or task
+    results = [
+        EvalResult(
+            task_type=use.tag or "other",
+            dataset_type=source,
+            dataset_name=task,
+            dataset_split=split,
+            metric_type=name,
+            metric_value=value,
+        )
+        for split, name, value in _numbers(metrics)
+    ]
+    data = ModelCardData(
+        base_model=base_model or None,
+        language=language or None,
+        library_name="transformers",
+        pipeline_tag=use.tag,
+        tags=["hfcourse", *([run.config["task"]["kind"]] if _kind(run) else [])],
+        model_name=run.path.name if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml().strip()
+
+
+def _numbers(metrics: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """(split, metric, value) of every score that is a number."""
+    return [
+        (split, name, round(float(value), 6))
+        for split, scores in (metrics.get("scores") or {}).items()
+        for name, value in scores.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+
+
+def _kind(run: RunFolder) -> str:
+    task = run.config.get("task")
+    return str(task.get("kind") or "") if isinstance(task, Mapping) else ""
+
+
+def _data_of(run: RunFolder) -> str:
+    task = run.config.get("task")
+    return str(task.get("data") or "") if isinstance(task, Mapping) else ""
+
+
+def _text(run: RunFolder, *, task_name: str, metrics: Mapping[str, Any], base_model: str, use: _Use) -> str:
+    """The card below its metadata."""
+    import jinja2
+    import yaml
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML
+    )
+    score = metrics.get("score") or {}
+    return environment.get_template("card.md.j2").render(
+        name=run.path.name,
+        task=task_name,
+        data=_data_of(run),
+        base_model=base_model,
+        pretraining=_kind(run) == "pretraining",
+        score=score if isinstance(score.get("value"), int | float) and math.isfinite(score["value"]) else None,
+        numbers=_numbers(metrics),
+        counts=metrics.get("counts") or {},
+        metrics=metrics,
+        settings=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True).strip(),
+        code=use.code,
+        ours=use is _OURS,
+    )
