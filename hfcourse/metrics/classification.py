@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 
 def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
-    """Share of equal pairs."""
+    """Share of equal pairs; 0 without any pair."""
     return sum(p == r for p, r in zip(predictions, references, strict=True)) / max(len(references), 1)
 
 
 def f1(predictions: Sequence[Any], references: Sequence[Any], *, positive: Any = None) -> float:
     """F1 of the `positive` class, or the mean over the classes that occur (macro); 0 where nothing was found."""
-    classes = [positive] if positive is not None else sorted(set(predictions) | set(references), key=str)
-    scores = []
-    for one in classes:
-        hits = sum(p == r == one for p, r in zip(predictions, references, strict=True))
-        total = sum(p == one for p in predictions) + sum(r == one for r in references)
-        scores.append(2 * hits / total if total else 0.0)
-    return sum(scores) / max(len(scores), 1)
+    hits = Counter(p for p, r in zip(predictions, references, strict=True) if p == r)
+    return _f1(hits, Counter(predictions), Counter(references), positive)
 
 
 def micro_f1(predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> float:
-    """F1 over all labels of all rows, for rows that may have several."""
-    hits = sum(len(set(p) & set(r)) for p, r in zip(predictions, references, strict=True))
-    total = sum(len(set(p)) for p in predictions) + sum(len(set(r)) for r in references)
-    return 2 * hits / total if total else 1.0
+    """F1 over all labels of all rows, for rows with any number of labels; 0 where there is none."""
+    hits, predicted, true = _label_counts(predictions, references)
+    total = predicted.total() + true.total()
+    return 2 * hits.total() / total if total else 0.0
+
+
+def macro_f1_of_sets(predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> float:
+    """Mean over the labels that occur of each one's F1, for rows with any number of labels."""
+    return _f1(*_label_counts(predictions, references), None)
 
 
 def matthews(predictions: Sequence[Any], references: Sequence[Any]) -> float:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where one side is constant."""
-    pairs = list(zip(predictions, references, strict=True))
-    classes = set(predictions) | set(references)
-    total, right = len(pairs), sum(p == r for p, r in pairs)
-    predicted = {c: sum(p == c for p, _ in pairs) for c in classes}
-    true = {c: sum(r == c for _, r in pairs) for c in classes}
-    covariance = right * total - sum(predicted[c] * true[c] for c in classes)
-    spread = (total**2 - sum(v**2 for v in predicted.values())) * (total**2 - sum(v**2 for v in true.values()))
+    predicted, true = Counter(predictions), Counter(references)
+    total = len(references)
+    right = sum(p == r for p, r in zip(predictions, references, strict=True))
+    covariance = right * total - sum(count * true[label] for label, count in predicted.items())
+    spread = (total**2 - sum(n**2 for n in predicted.values())) * (total**2 - sum(n**2 for n in true.values()))
     return covariance / math.sqrt(spread) if spread else 0.0
 
 
@@ -47,18 +46,47 @@ def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
     import numpy as np
 
     x, y = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
+    if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
+        return 0.0
     x, y = x - x.mean(), y - y.mean()
-    spread = float(np.sqrt((x * x).sum() * (y * y).sum()))
-    return float((x * y).sum()) / spread if spread > 1e-12 else 0.0
+    # Scaled first: the squares of tiny or huge numbers would leave the range of floats.
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()
+    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
 
 
 def spearman(predictions: Sequence[float], references: Sequence[float]) -> float:
     """Correlation of ranks, ties sharing their mean rank; 0 where one side is constant."""
-    from scipy.stats import rankdata
-
-    return pearson(rankdata(predictions), rankdata(references))
+    return pearson(_ranks(predictions), _ranks(references))
 
 
 def perplexity(negative_log_likelihood: float, tokens: float) -> float:
-    """exp of the mean over tokens."""
-    return math.exp(min(negative_log_likelihood / max(tokens, 1), 700.0))
+    """exp of the mean over tokens; infinite where that leaves the range of floats."""
+    try:
+        return math.exp(negative_log_likelihood / max(tokens, 1))
+    except OverflowError:
+        return math.inf
+
+
+def _f1(hits: Counter[Any], predicted: Counter[Any], true: Counter[Any], positive: Any) -> float:
+    classes = sorted({*predicted, *true}, key=str) if positive is None else [positive]
+    totals = [predicted[one] + true[one] for one in classes]
+    scores = [2 * hits[one] / total if total else 0.0 for one, total in zip(classes, totals, strict=True)]
+    return sum(scores) / max(len(scores), 1)
+
+
+def _label_counts(
+    predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]
+) -> tuple[Counter[Any], Counter[Any], Counter[Any]]:
+    """How often each label is right, predicted, true."""
+    hits = Counter(label for p, r in zip(predictions, references, strict=True) for label in set(p) & set(r))
+    predicted = Counter(label for p in predictions for label in set(p))
+    return hits, predicted, Counter(label for r in references for label in set(r))
+
+
+def _ranks(values: Sequence[float]) -> Any:
+    """Ranks from 0; equal values share the mean of theirs. float64 (values,)."""
+    import numpy as np
+
+    _, group, sizes = np.unique(np.asarray(values, dtype=float), return_inverse=True, return_counts=True)
+    ends = np.cumsum(sizes)
+    return ((ends - 1 + ends - sizes) / 2)[group]

@@ -1,4 +1,7 @@
-"""Exact match and F1 of extracted answers: SQuAD v1 and v2, and Chinese by characters (DRCD, CMRC 2018)."""
+"""Exact match and F1 of extracted answers: SQuAD v1 and v2, and Chinese by characters (DRCD, CMRC 2018).
+
+All scores are shares; the `squad` modules of `hfcourse.metrics.metric` give per cent, as SQuAD's own script does.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+Units = Callable[[str], list[str]]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 _PUNCTUATION = set(string.punctuation)
@@ -15,7 +19,7 @@ _CHINESE_PUNCTUATION = set("，。：？！；、「」『』（）《》〈〉�
 
 def is_chinese(text: str) -> bool:
     """Whether a good part of the text is Chinese characters."""
-    return len(_CHINESE.findall(text)) > 0.2 * max(len(text.replace(" ", "")), 1)
+    return len(_CHINESE.findall(text)) > 0.2 * max(len("".join(text.split())), 1)
 
 
 def normalise(text: str) -> str:
@@ -35,26 +39,19 @@ def characters(text: str) -> list[str]:
     return spaced.split()
 
 
-def segmenter(text: str) -> Callable[[str], list[str]]:
+def segmenter(text: str) -> Units:
     """How answers in the language of `text` are cut into units."""
     return characters if is_chinese(text) else words
 
 
-def exact_match(prediction: str, references: Sequence[str], units: Callable[[str], list[str]] = words) -> float:
+def exact_match(prediction: str, references: Sequence[str], units: Units = words) -> float:
     """1 if the units equal those of any reference, which may be the empty answer; else 0."""
-    return float(any(units(prediction) == units(reference) for reference in references or [""]))
+    return float(any(units(prediction) == units(reference) for reference in _golds(references, units)))
 
 
-def f1(prediction: str, references: Sequence[str], units: Callable[[str], list[str]] = words) -> float:
+def f1(prediction: str, references: Sequence[str], units: Units = words) -> float:
     """Overlap of units with the nearest reference; no answer is right only where there is none."""
-    return max(_overlap(units(prediction), units(reference)) for reference in references or [""])
-
-
-def _overlap(predicted: list[str], true: list[str]) -> float:
-    if not predicted or not true:
-        return float(predicted == true)
-    shared = sum((Counter(predicted) & Counter(true)).values())
-    return 2 * shared / (len(predicted) + len(true))
+    return max(_overlap(units(prediction), units(reference)) for reference in _golds(references, units))
 
 
 def best_threshold(null_differences: Sequence[float], with_answer: Sequence[float], without: Sequence[float]) -> float:
@@ -68,11 +65,28 @@ def best_threshold(null_differences: Sequence[float], with_answer: Sequence[floa
     Returns:
         The threshold with the best mean; "no answer" is given where the difference is above it.
     """
-    order = sorted(range(len(null_differences)), key=lambda n: null_differences[n])
-    total = best = sum(without)
-    threshold = float("-inf")
-    for n in order:
-        total += with_answer[n] - without[n]
-        if total > best:
-            best, threshold = total, null_differences[n]
-    return threshold
+    import numpy as np
+
+    if not len(null_differences):
+        return 0.0
+    differences = np.asarray(null_differences, dtype=float)
+    order = differences.argsort(kind="stable")
+    differences = differences[order]
+    gains = np.asarray(with_answer, dtype=float)[order] - np.asarray(without, dtype=float)[order]
+    totals = np.concatenate([[0.0], gains.cumsum()])
+    # A threshold cannot part questions with the same difference: only the ends of such runs count.
+    is_end = np.concatenate([[True], differences[1:] != differences[:-1], [True]])
+    best = int(np.where(is_end, totals, -np.inf).argmax())
+    return float(differences[best - 1]) if best else float(differences[0]) - 1.0
+
+
+def _golds(references: Sequence[str], units: Units) -> Sequence[str]:
+    """References that are more than articles and punctuation; the empty answer where there is none."""
+    return [reference for reference in references if units(reference)] or [""]
+
+
+def _overlap(predicted: list[str], true: list[str]) -> float:
+    if not predicted or not true:
+        return float(predicted == true)
+    shared = sum((Counter(predicted) & Counter(true)).values())
+    return 2 * shared / (len(predicted) + len(true))
