@@ -151,3 +151,15 @@ def make_run(path: Path, kind: str, *, skill: float = 0.8, seed: int = 0, steps:
 def made(tmp_path: Path) -> Callable[..., Path]:
     """``made("a", "tagging", skill=0.9)`` writes a run folder."""
     return lambda name, kind, **settings: make_run(tmp_path / name, kind, **settings)
+
+
+@pytest.fixture
+def draw() -> Callable[..., list[dict[str, Any]]]:
+    """``draw("tagging")``: answers of one kind."""
+    return lambda kind, count=120, skill=0.7: MAKERS[kind](np.random.default_rng(7), count, skill)
+
+
+@pytest.fixture
+def reference_scores() -> Callable[[str, list[dict[str, Any]]], dict[str, float]]:
+    """Scores by sklearn, seqeval and scipy."""
+    return scores_of
