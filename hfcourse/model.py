@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
-from hfcourse.backbones.load import attention_arguments, load_config, locate
+from hfcourse.backbones.load import attention_arguments, load_config, locate, longest_input
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.errors import ModelError
@@ -58,6 +58,7 @@ def build(
     tokenizer: PreTrainedTokenizerBase | None = None,
     backbone: BackboneConfig | None = None,
     need_trained_head: bool = False,
+    seed: int = 0,
 ) -> PreTrainedModel:
     """A model in fp32 whose ``forward(**batch)`` answers with loss and logits.
 
@@ -67,6 +68,7 @@ def build(
         tokenizer: checked against the model's vocabulary; a preset takes its vocabulary from it.
         backbone: initialisation, attention kernel, dropout, Hub flags.
         need_trained_head: refuse a checkpoint whose head would be new (evaluation).
+        seed: decides fresh weights.
 
     Raises:
         ModelError: unknown name, a tokenizer that does not fit, weights of another architecture.
@@ -77,6 +79,7 @@ def build(
     fresh = name in PRESETS or settings.init == "random"
     inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
     model_class = native_class(inner, heads)
+    torch.manual_seed(seed)
     if model_class is None:
         model = _headed(name, saved, inner, heads, settings, fresh, need_trained_head)
     else:
@@ -107,15 +110,31 @@ def load(folder: str | Path) -> PreTrainedModel:
 
 def trained_labels(name: str, head: str, backbone: BackboneConfig | None = None) -> tuple[str, ...]:
     """Class names, in order, of a checkpoint that already has a head of this kind; empty if it has none."""
-    if name in PRESETS:
+    settings = backbone or BackboneConfig()
+    if name in PRESETS or settings.init == "random":
         return ()
-    config = load_config(name, backbone or BackboneConfig(), None)
+    config = load_config(name, settings, None)
     if isinstance(config, HeadedConfig):
         return next((spec.labels for spec in config.specs if spec.kind == head), ())
     suffix = {"sequence": "ForSequenceClassification", "frame": "ForTokenClassification"}.get(head)
     if suffix and any(architecture.endswith(suffix) for architecture in config.architectures or ()):
         return tuple(config.id2label[number] for number in range(config.num_labels))
     return ()
+
+
+def input_length(
+    name: str, tokenizer: PreTrainedTokenizerBase, asked: int = 0, backbone: BackboneConfig | None = None
+) -> int:
+    """Most tokens of one input: `asked`, or with 0 what model and tokenizer allow (512 where neither knows a bound).
+
+    Raises:
+        ModelError: `asked` is more than the model has positions for.
+    """
+    bounds = [longest_input(load_config(name, backbone or BackboneConfig(), tokenizer)), tokenizer.model_max_length]
+    known = min((bound for bound in bounds if 0 < bound < 10**6), default=0)
+    if asked and bounds[0] and asked > bounds[0]:
+        raise ModelError(f"inputs of {asked} tokens do not fit model {name!r}: it has positions for {bounds[0]}")
+    return asked or min(known or 512, 512)
 
 
 def parameter_counts(model: torch.nn.Module) -> dict[str, int]:

@@ -140,7 +140,7 @@ def is_squad_file(name: str) -> bool:
     jsons = [file for file in found if files.kind_of(file) == "json"]
     if not jsons:
         return False
-    with gzip.open(jsons[0], "rb") if jsons[0].suffix == ".gz" else jsons[0].open("rb") as stream:  # noqa: SIM115
+    with gzip.open(jsons[0], "rb") if jsons[0].suffix == ".gz" else jsons[0].open("rb") as stream:
         return b'"paragraphs"' in stream.read(2**20)
 
 

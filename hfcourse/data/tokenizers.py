@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hfcourse.errors import ConfigError, DataError, ModelError
@@ -11,6 +12,8 @@ from hfcourse.errors import ConfigError, DataError, ModelError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+    from hfcourse.backbones.settings import BackboneConfig
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -62,7 +65,14 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> PreTrainedTokenizerF
     )
 
 
-def load(name: str, *, revision: str = "main", cache_dir: str | None = None) -> PreTrainedTokenizerBase:
+def train_once(texts: Iterable[str], config: TokenizerConfig, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer saved in `folder`, trained first where there is none (a run that is resumed has one)."""
+    if not (folder / "tokenizer.json").is_file():
+        train(texts, config).save_pretrained(folder)
+    return load(str(folder))
+
+
+def load(name: str, backbone: BackboneConfig | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder, a run or a Hub id; one without a padding token pads with its end token.
 
     Raises:
@@ -71,9 +81,15 @@ def load(name: str, *, revision: str = "main", cache_dir: str | None = None) -> 
     from transformers import AutoTokenizer
 
     from hfcourse.backbones.load import locate
+    from hfcourse.backbones.presets import PRESETS
+    from hfcourse.backbones.settings import BackboneConfig
 
+    hub = backbone or BackboneConfig()
+    if name in PRESETS:
+        raise ModelError(f"preset {name!r} has no tokenizer: give one with --tokenizer (a run folder has one)")
+    place = name if (Path(name) / "tokenizer.json").is_file() else locate(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(locate(name), revision=revision, cache_dir=cache_dir)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=hub.revision, cache_dir=hub.cache_dir)
     except (OSError, ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{name}: no tokenizer here: give one with --tokenizer ({reason})") from error

@@ -53,6 +53,7 @@ class ClassificationConfig:
     """Which table, which columns, which kind of answer."""
 
     kind: ClassVar[str] = "classification"
+    head_kind: ClassVar[str] = "sequence"
     data: str = "pydocs/topic"
     """A builder (pydocs/topic, glue/cola), a file or folder of csv/tsv/json/jsonl/parquet, or a Hub id."""
     data_dir: str | None = None

@@ -20,6 +20,7 @@ class MultipleChoiceConfig:
     """Which table, which columns."""
 
     kind: ClassVar[str] = "multiple_choice"
+    head_kind: ClassVar[str] = "multiple_choice"
     data: str = ""
     """A file or folder of json/jsonl/parquet (choices as a list) or csv/tsv (a column a choice), or a Hub id."""
     data_dir: str | None = None

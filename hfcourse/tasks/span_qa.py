@@ -25,6 +25,7 @@ class SpanQAConfig:
     """Which questions, and how long documents are read."""
 
     kind: ClassVar[str] = "span_qa"
+    head_kind: ClassVar[str] = "span"
     data: str = "pydocs/answer"
     """A builder (squad, drcd, cmrc2018, with data_dir), a SQuAD-like JSON file or folder, a table, or a Hub id."""
     data_dir: str | None = None

@@ -24,8 +24,9 @@ class TaggingConfig:
     """Which table of words and tags."""
 
     kind: ClassVar[str] = "tagging"
+    head_kind: ClassVar[str] = "frame"
     data: str = "pydocs/terms"
-    """A builder, a CoNLL (.conll, .iob, .bio, .conllu) file or folder, a table with lists of words and tags, a Hub id."""
+    """A builder, a file or folder of CoNLL (.conll, .bio, .conllu) or with columns of lists, or a Hub id."""
     data_dir: str | None = None
     """Raw files, for builders that read some."""
     words: str = ""

@@ -3,7 +3,8 @@
 Lecture:  self-supervised learning, "how to use BERT": four cases (Hung-yi Lee, ML 2021/2022).
 Papers:   BERT (arXiv 1810.04805).
 Run:      hfcourse run bert/finetune topic --model runs/bert-pretrain-1
-          hfcourse run bert/finetune classification --model DIR --task.data my/train.tsv --task.text question --task.label kind
+          hfcourse run bert/finetune classification --model DIR --task.data my/train.tsv --task.text question \\
+              --task.label kind
           hfcourse run bert/finetune cola --model DIR --task.data_dir GLUE
 Results:  recipes/bert/README.md
 """
@@ -106,13 +107,44 @@ def debug(config: Config) -> Config:
     return replace(config, limit=48, max_length=64, train=replace(config.train, steps=6, log_every=2))
 
 
-def main(config: Config, run: RunFolder) -> None:
-    """Tokenizer -> task -> model -> fit -> card and report."""
-    from hfcourse.finetune import finetune
-    from hfcourse.report import report
+def learn(config: Config, run: RunFolder) -> None:
+    """Tokenizer -> task -> model -> fit."""
+    from hfcourse import model
+    from hfcourse.data import tokenizers
+    from hfcourse.engine.fit import fit
+    from hfcourse.engine.progress import say
+    from hfcourse.tasks.base import TaskContext
 
-    finetune(config, run)
-    print(report([run.path]))
+    tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
+    context = TaskContext(
+        tokenizer=tokenizer,
+        max_length=model.input_length(config.model, tokenizer, config.max_length, config.backbone),
+        seed=config.seed,
+        limit=config.limit,
+        strict=config.strict,
+        model_labels=model.trained_labels(config.model, config.task.head_kind, config.backbone),
+        cache_dir=config.backbone.cache_dir,
+    )
+    task = config.task.build(context)
+    for note in context.notes:
+        say(note)
+    net = model.build(
+        config.model,
+        task.head,
+        tokenizer=tokenizer,
+        backbone=config.backbone,
+        need_trained_head=config.evaluate_only,
+        seed=config.seed,
+    )
+    fit(net, task, config, run, tokenizer=tokenizer, train=not config.evaluate_only)
+
+
+def main(config: Config, run: RunFolder) -> None:
+    """Learn, then write the model's card and the report."""
+    from hfcourse.engine.finish import finish
+
+    learn(config, run)
+    finish(run)
 
 
 if __name__ == "__main__":

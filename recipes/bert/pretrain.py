@@ -101,21 +101,40 @@ def debug(config: Config) -> Config:
     )
 
 
-def main(config: Config, run: RunFolder) -> None:
-    """Tokenizer -> task -> model -> fit -> card and report."""
-    from hfcourse import data, model
+def learn(config: Config, run: RunFolder) -> None:
+    """Tokenizer -> task -> model -> fit."""
+    from hfcourse import model
+    from hfcourse.data import tokenizers
     from hfcourse.engine.fit import fit
-    from hfcourse.hub.card import write_card
-    from hfcourse.report import report
+    from hfcourse.engine.progress import say
     from hfcourse.tasks.base import TaskContext
 
-    tokenizer = data.tokenizer_for(config, run)
-    context = TaskContext(tokenizer=tokenizer, seed=config.seed, limit=config.limit, strict=config.strict)
+    if config.tokenizer or config.model not in model.PRESETS:
+        tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
+    else:
+        texts = tokenizers.texts_of(config.task.data, column=config.task.column, data_dir=config.task.data_dir)
+        tokenizer = tokenizers.train_once(texts, config.train_tokenizer, run.path / "tokenizer")
+    context = TaskContext(
+        tokenizer=tokenizer,
+        max_length=model.input_length(config.model, tokenizer, config.task.block_length, config.backbone),
+        seed=config.seed,
+        limit=config.limit,
+        strict=config.strict,
+        cache_dir=config.backbone.cache_dir,
+    )
     task = config.task.build(context)
-    net = model.build(config.model, task.head, tokenizer=tokenizer, backbone=config.backbone)
+    for note in context.notes:
+        say(note)
+    net = model.build(config.model, task.head, tokenizer=tokenizer, backbone=config.backbone, seed=config.seed)
     fit(net, task, config, run, tokenizer=tokenizer)
-    write_card(run)
-    print(report([run.path]))
+
+
+def main(config: Config, run: RunFolder) -> None:
+    """Learn, then write the model's card and the report."""
+    from hfcourse.engine.finish import finish
+
+    learn(config, run)
+    finish(run)
 
 
 if __name__ == "__main__":
