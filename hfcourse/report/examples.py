@@ -15,7 +15,8 @@ from hfcourse.report.text import show
 
 _CUT = 320
 _WORDS = 60
-_OWN_KEYS = {"id", "prediction", "reference", "confidence", "em", "f1", "words", "tokens", "start", "end", "row"}
+_OWN_KEYS = {"id", "prediction", "reference", "confidence", "words", "tokens", "start", "end", "row"}
+_OWN_KEYS |= {"em", "f1", "best_em", "best_f1", "span", "null_difference"}
 _WORD_KEYS = ("words", "tokens", "text")
 
 
@@ -174,7 +175,7 @@ def _texts(answer: Answer, truths: Any, skip: Sequence[str]) -> list[Text]:
     for key, value in answer.items():
         if key in _OWN_KEYS or key in skip or value is None:
             continue
-        text = plain(value, between=" ")
+        text = plain(value, between=" / " if key == "choices" else " ")
         hit = next((item for item in wanted if item in text), "")
         text = cut(text, around=text.find(hit))
         before, hit, after = text.partition(hit) if hit else (text, "", "")

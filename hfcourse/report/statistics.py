@@ -13,9 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from hfcourse.metrics.tagging import entities
 from hfcourse.report.bootstrap import Array, Statistic
 
-Kind = Literal["classification", "multi_label", "regression", "tagging", "span_qa", "pretraining", "unknown"]
+Kind = Literal[
+    "classification", "multi_label", "multiple_choice", "regression", "tagging", "span_qa", "pretraining", "unknown"
+]
 Answer = dict[str, Any]
 _TOLERANCE = 1e-4
 
@@ -31,13 +34,14 @@ def kind_of(answers: Sequence[Answer], hint: str = "") -> Kind:
     if "em" in first or hint == "span_qa":
         return "span_qa"
     if all(isinstance(prediction, list) for prediction in predictions):
-        if all(isinstance(item, float) for prediction in predictions for item in prediction):
-            return "regression" if max(map(len, predictions), default=0) == 1 else "unknown"
+        items = [item for prediction in predictions for item in prediction]
+        if items and all(isinstance(item, float) for item in items):
+            return "regression" if max(map(len, predictions)) == 1 else "unknown"
         same = all(len(answer["prediction"]) == len(answer.get("reference") or ()) for answer in answers)
         return "tagging" if hint == "tagging" or (same and hint != "classification") else "multi_label"
     if all(isinstance(prediction, float) for prediction in predictions):
         return "regression"
-    return "classification"
+    return "multiple_choice" if hint == "multiple_choice" else "classification"
 
 
 def labelled(answers: Sequence[Answer]) -> list[Answer]:
@@ -73,6 +77,7 @@ def meanings(name: str, kind: Kind, answers: Sequence[Answer]) -> Iterator[Stati
     makers: dict[str, Callable[[str, Sequence[Answer]], Iterator[Statistic]]] = {
         "classification": _of_classes,
         "multi_label": _of_label_sets,
+        "multiple_choice": _of_classes,
         "regression": _of_numbers,
         "tagging": _of_tags,
         "span_qa": _of_spans,
@@ -86,9 +91,12 @@ def _mean(values: Sequence[float] | Array) -> Statistic:
     return Statistic(np.asarray(values, np.float64)[:, None], lambda w, u: (w @ u[:, 0]) / w.sum(1))
 
 
+_SPAN_KEYS = {"em", "f1", "best_em", "best_f1"}
+
+
 def _of_spans(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
-    key = {"em": "em", "exact_match": "em", "exact": "em", "f1": "f1"}.get(name)
-    if key is not None and all(key in answer for answer in answers):
+    key = {"exact_match": "em", "exact": "em"}.get(name, name)
+    if key in _SPAN_KEYS and all(key in answer for answer in answers):
         yield _mean([float(answer[key]) for answer in answers])
 
 
@@ -140,7 +148,7 @@ def _of_classes(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
 def _of_label_sets(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
     truth = [set(map(str, answer["reference"])) for answer in answers]
     guess = [set(map(str, answer["prediction"])) for answer in answers]
-    if name in {"accuracy", "acc", "exact_match", "subset_accuracy"}:
+    if name in {"accuracy", "acc", "exact", "exact_match", "subset_accuracy"}:
         yield _mean(np.array([t == g for t, g in zip(truth, guess, strict=True)], np.float64))
         return
     classes = sorted(set().union(*truth, *guess))
@@ -170,9 +178,7 @@ def _of_tags(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
     measure = next((m for m in ("f1", "precision", "recall") if m in name.split("_")), None)
     if measure is None:
         return
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    found = [(set(get_entities(list(guess))), set(get_entities(list(truth)))) for guess, truth in pairs]
+    found = [(entities(tuple(guess)), entities(tuple(truth))) for guess, truth in pairs]
     units = np.array([[len(g & t), len(g), len(t)] for g, t in found], np.float64)
     of = _MEASURES[measure]
     yield Statistic(units, lambda w, u: of(w @ u[:, 0], w @ u[:, 1], w @ u[:, 2]))
