@@ -117,6 +117,25 @@ def test_the_surest_mistakes_come_first(made: Made) -> None:
     assert sure[0] == round(100 * surest)
 
 
+@pytest.mark.parametrize("kind", ["regression", "span_qa"])
+def test_without_confidence_the_worst_come_first(kind: str, made: Made) -> None:
+    run = made("run", kind)
+    place = run / "predictions" / "test.jsonl"
+    answers = [json.loads(line) for line in place.read_text().splitlines()]
+    for number, answer in enumerate(answers):
+        answer.pop("confidence", None)
+        if kind == "span_qa" and answer["em"] == 0:
+            answer["f1"] = number / 1000
+    place.write_text("".join(json.dumps(answer) + "\n" for answer in answers))
+    report([run])
+    html = (run / "report.html").read_text().split('<h2 id="examples">')[1].split("Drawn by chance")[0]
+    notes = [float(value) for value in re.findall(r"(?:error|F1) (\d\.\d+)", html)]
+    assert len(notes) == 8
+    assert notes == sorted(notes, reverse=kind == "regression")
+    if kind == "regression":
+        assert notes[0] == pytest.approx(max(abs(a["prediction"] - a["reference"]) for a in answers), abs=5e-4)
+
+
 def test_the_confusion_matrix_counts(made: Made) -> None:
     run = made("run", "classification")
     report([run])
