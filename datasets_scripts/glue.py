@@ -1,0 +1,171 @@
+"""GLUE (arXiv 1804.07461): nine tasks and the diagnostic set, from the original TSV files.
+
+``data_dir`` is the folder that holds ``CoLA/``, ``SST-2/``, ... (some of them are enough), or one task's own folder.
+Columns and labels are as the benchmark names them; rows of the hidden test sets have label -1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from .base import fingerprint_of, raw_files, read_text
+
+_ENTAILMENT = ("entailment", "not_entailment")
+_NLI = ("entailment", "neutral", "contradiction")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its folders' names, its columns (ours -> names in the files), its classes."""
+
+    folders: tuple[str, ...]
+    columns: dict[str, tuple[str, ...]]
+    labels: tuple[str, ...] = ()
+    """In the order of their numbers; empty for regression."""
+    label_names: tuple[str, ...] = ("label", "gold_label")
+    headless: tuple[str, ...] = ()
+    """Columns of files without a header line."""
+
+
+_PAIR = {"sentence1": ("sentence1", "#1 string"), "sentence2": ("sentence2", "#2 string")}
+TASKS = {
+    "cola": Task(
+        ("cola", "glue_cola"),
+        {"sentence": ("sentence",)},
+        ("unacceptable", "acceptable"),
+        headless=("source", "label", "orig_mark", "sentence"),
+    ),
+    "sst2": Task(("sst-2", "sst2", "glue_sst2"), {"sentence": ("sentence",)}, ("negative", "positive")),
+    "mrpc": Task(("mrpc", "glue_mrpc"), _PAIR, ("not_equivalent", "equivalent"), ("label", "quality")),
+    "qqp": Task(
+        ("qqp", "glue_qqp"),
+        {"question1": ("question1",), "question2": ("question2",)},
+        ("not_duplicate", "duplicate"),
+        ("is_duplicate", "label"),
+    ),
+    "stsb": Task(("sts-b", "stsb", "glue_stsb"), _PAIR, (), ("score", "label")),
+    "mnli": Task(
+        ("mnli", "glue_mnli"), {"premise": ("sentence1", "premise"), "hypothesis": ("sentence2", "hypothesis")}, _NLI
+    ),
+    "qnli": Task(("qnli", "glue_qnli"), {"question": ("question",), "sentence": ("sentence",)}, _ENTAILMENT),
+    "rte": Task(("rte", "glue_rte"), _PAIR, _ENTAILMENT),
+    "wnli": Task(("wnli", "glue_wnli"), _PAIR, ("not_entailment", "entailment")),
+    "ax": Task(
+        ("ax", "diagnostic", "glue_ax"),
+        {"premise": ("sentence1", "premise"), "hypothesis": ("sentence2", "hypothesis")},
+        _NLI,
+    ),
+}
+# Names of files by split. MNLI has two dev and two test sets; the matched ones are dev and test.
+FILES = {
+    "train": ("train", "msr_paraphrase_train"),
+    "dev": ("dev", "dev_matched", "val", "validation"),
+    "dev_mismatched": ("dev_mismatched",),
+    "test": ("test", "test_matched", "msr_paraphrase_test", "diagnostic", "ax", "diagnostic-full"),
+    "test_mismatched": ("test_mismatched",),
+}
+
+
+def fingerprint(data_dir: str | None) -> str:
+    """Changes with the builder and the raw files."""
+    return fingerprint_of(__file__, raw_files(data_dir))
+
+
+class Glue(datasets.GeneratorBasedBuilder):
+    """One config a task."""
+
+    VERSION = datasets.Version("1.0.0")
+    BUILDER_CONFIGS = [datasets.BuilderConfig(name=name) for name in TASKS]  # noqa: RUF012
+
+    def _info(self) -> datasets.DatasetInfo:
+        task = TASKS[self.config.name]
+        features: dict[str, Any] = {name: datasets.Value("string") for name in task.columns}
+        features["label"] = datasets.ClassLabel(names=list(task.labels)) if task.labels else datasets.Value("float32")
+        return datasets.DatasetInfo(features=datasets.Features(features | {"idx": datasets.Value("int32")}))
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        folder = task_folder(self.config.name, self.config.data_dir)
+        found = {split: _file(folder, names) for split, names in FILES.items()}
+        splits = {split: path for split, path in found.items() if path is not None}
+        if not splits:
+            raise FileNotFoundError(f"{folder}: no train.tsv, dev.tsv or test.tsv of GLUE's {self.config.name} here")
+        return [datasets.SplitGenerator(split, {"path": path, "split": split}) for split, path in splits.items()]
+
+    def _generate_examples(self, path: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from enumerate(_rows(path, split, TASKS[self.config.name]))
+
+
+def task_folder(name: str, data_dir: str | None) -> Path:
+    """Where a task's files are.
+
+    Raises:
+        FileNotFoundError: no such folder, with the layout that is expected.
+    """
+    layout = f"give --task.data_dir a folder that holds {TASKS[name].folders[0]}/train.tsv, dev.tsv (and test.tsv)"
+    if data_dir is None:
+        raise FileNotFoundError(f"glue/{name} reads files that you have: {layout}")
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder: {layout}")
+    below = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    for folder in TASKS[name].folders:
+        if folder in below:
+            return below[folder]
+    if any(_file(root, names) for names in FILES.values()):
+        return root
+    raise FileNotFoundError(f"{root}: no folder of GLUE's {name}: {layout}")
+
+
+def _file(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The first file of these names, with any of the usual endings."""
+    files = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_file()}
+    wanted = (f"{name}{ending}" for name in names for ending in (".tsv", ".tsv.gz", ".txt"))
+    return next((files[name] for name in wanted if name in files), None)
+
+
+def _rows(path: Path, split: str, task: Task) -> Iterator[dict[str, Any]]:
+    # Bare quotes are ordinary characters in these files.
+    lines = list(csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE))
+    if not lines:
+        raise ValueError(f"{path}: the file is empty")
+    header = [name.strip().lower().lstrip("\ufeff") for name in lines[0]]
+    places = {name: _place(header, names) for name, names in task.columns.items()}
+    start = 1
+    if any(place is None for place in places.values()):
+        if not task.headless or len(header) != len(task.headless):
+            raise ValueError(f"{path}, line 1: expected columns {', '.join(n[0] for n in task.columns.values())}")
+        header, start = list(task.headless), 0
+        places = {name: _place(header, names) for name, names in task.columns.items()}
+    label_at = _place(header, task.label_names)
+    for number, cells in enumerate(lines[start:], start=start + 1):
+        if not cells:
+            continue
+        if len(cells) < len(header):
+            raise ValueError(f"{path}, line {number}: {len(cells)} cells under {len(header)} column names")
+        row: dict[str, Any] = {name: cells[place] for name, place in places.items() if place is not None}
+        label = cells[label_at] if label_at is not None else ""
+        yield row | {"label": _label(label, task, f"{path}, line {number}"), "idx": number - start - 1}
+
+
+def _place(header: list[str], names: tuple[str, ...]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def _label(cell: str, task: Task, where: str) -> int | float:
+    """The class's number, or the score; -1 where there is none."""
+    if not cell or cell == "-":
+        return -1
+    if not task.labels:
+        return float(cell)
+    if cell in task.labels:
+        return task.labels.index(cell)
+    if cell.isdigit() and int(cell) < len(task.labels):
+        return int(cell)
+    raise ValueError(f"{where}: label {cell!r} is none of {', '.join(task.labels)}")
