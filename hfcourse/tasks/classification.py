@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hfcourse.errors import DataError
+from hfcourse.errors import ConfigError, DataError
 from hfcourse.heads.spec import HeadSpec, Layers, Pooling, Problem
 from hfcourse.metrics import classification as metrics
 from hfcourse.tasks import tables
@@ -94,9 +94,12 @@ class Classification(Task):
         first = raw.get("train", next(iter(raw.values())))
         self._columns(first, required=new is None)
         self.problem = self._problem(first)
+        if config.class_weights and self.problem != "single_label_classification":
+            raise ConfigError(f"task.class_weights needs one class a row, and task.problem is {self.problem} here")
+        self.labels = tables.Labels(self._label_names(raw, context, new))
+        raw = {split: tables.with_targets(table, self._read_targets(split, table)) for split, table in raw.items()}
         by = self.label if config.stratify and self.problem == "single_label_classification" else None
         raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share, by=by), context)
-        self.labels = tables.Labels(self._label_names(raw, context, new))
         self.head = HeadSpec(
             kind="sequence",
             labels=self.labels.names,
@@ -104,7 +107,7 @@ class Classification(Task):
             pooling=config.pooling,
             layers=config.layers,
         )
-        self._targets = {split: self._read_targets(split, table) for split, table in raw.items()}
+        self._targets = {split: list(table[tables.TARGET]) for split, table in raw.items()}
         self._raw = raw
         self.scores = self._scores()
         self.metric = next(iter(self.scores))
@@ -112,7 +115,7 @@ class Classification(Task):
 
     @property
     def objective(self) -> Objective:
-        if not (self.config.class_weights and self.problem == "single_label_classification"):
+        if not self.config.class_weights:
             return super().objective
         from hfcourse.objectives.weighted import WeightedClasses
 
@@ -194,6 +197,9 @@ class Classification(Task):
         guesses = [known.text_pair] if known.text else [p for p in _PAIRS if p != self.text and not config.text]
         pair = config.text_pair or next((name for name in guesses if name in table.column_names), "")
         self.text_pair = tables.named_column(table, pair, [], where, "text_pair") if pair else ""
+        for name in filter(None, (self.text, self.text_pair)):
+            if isinstance(table[0][name], list | dict):
+                raise DataError(f"{where}: column {name!r} holds lists, not text: name a column of text")
         guesses = [name for name in _LABELS if name not in {self.text, self.text_pair}]
         if (
             required
@@ -253,17 +259,21 @@ class Classification(Task):
             return [None] * len(table)
         declared = labels_of(table, self.label)
         cells = table[self.label]
-        return [self._target(cell, declared, f"{self.name}, {split}, row {n}") for n, cell in enumerate(cells, start=1)]
+        where = f"{self.name}, {split}, row"
+        targets = [self._target(cell, declared, f"{where} {n}") for n, cell in enumerate(cells, start=1)]
+        tables.refuse_unlabelled(targets, self.name, split)
+        return targets
 
     def _target(self, cell: Any, declared: list[str] | None, where: str) -> Any:
-        if cell is None or cell == "" or (declared and not isinstance(cell, list | str) and cell < 0):
+        several_cells = self.problem == "multi_label_classification"
+        if cell is None or (cell == "" and not several_cells) or (declared and isinstance(cell, int) and cell < 0):
             return None
         if self.problem == "regression":
             try:
                 return float(cell)
             except (TypeError, ValueError):
                 raise DataError(f"{where}: label {cell!r} is no number, as regression needs") from None
-        if self.problem == "multi_label_classification":
+        if several_cells:
             several = [declared[c] if declared and isinstance(c, int) else c for c in self._several(cell)]
             on = {self.labels.number(label, where) for label in several}
             return [float(number in on) for number in range(len(self.labels.names))]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _CUT, _LIMIT = 101, 102
 """Streams of draws."""
+TARGET = "_target"
+"""Column of numbers for the loss."""
 
 
 def load_tables(data: str, data_dir: str | None, context: TaskContext, new: str | None) -> Tables:
@@ -25,7 +27,25 @@ def load_tables(data: str, data_dir: str | None, context: TaskContext, new: str 
 
     if new is not None:
         return {"test": next(iter(load(new).values()))}
-    return dict(load(data, data_dir=data_dir, revision=context.revision, cache_dir=context.cache_dir))
+    splits = load(data, data_dir=data_dir, revision=context.revision, cache_dir=context.cache_dir)
+    first = [split for split in ("train", "dev", "test") if split in splits]
+    return {split: splits[split] for split in dict.fromkeys([*first, *splits])}
+
+
+def with_targets(table: datasets.Dataset, targets: Sequence[Any]) -> datasets.Dataset:
+    """The table with what is to be learned of each row under `TARGET`.
+
+    Targets are read off the whole table, before anything is cut off or left out: so an error names the row of
+    the file, and the set of labels does not depend on a limit.
+    """
+    return table.add_column(TARGET, list(targets))
+
+
+def refuse_unlabelled(targets: Sequence[Any], name: str, split: str) -> None:
+    """Raise DataError for a row without a label where every row needs one: to train and to select."""
+    if split in {"train", "dev"} and None in targets:
+        row = targets.index(None) + 1
+        raise DataError(f"{name}, {split}, row {row}: no label: fill it in or leave the row out")
 
 
 def with_dev(tables: Tables, context: TaskContext, *, share: float, by: str | None = None) -> Tables:
@@ -142,7 +162,7 @@ def find_labels(values: Iterable[Any]) -> tuple[str, ...]:
 
 
 def in_models_order(names: tuple[str, ...], context: TaskContext, name: str) -> tuple[str, ...]:
-    """The data's labels in the order of an already fine-tuned model, where that has the same ones."""
+    """The data's labels in the order of an already fine-tuned model, where that has them all (and maybe more)."""
     theirs = context.model_labels
     if not theirs:
         return names
@@ -150,6 +170,8 @@ def in_models_order(names: tuple[str, ...], context: TaskContext, name: str) -> 
     if len(theirs) == len(names) and {label.casefold() for label in theirs} == set(folded):
         return tuple(folded[label.casefold()] for label in theirs)
     generic = all(label == f"LABEL_{number}" for number, label in enumerate(theirs))
+    if set(folded) < {label.casefold() for label in theirs}:
+        return tuple(folded.get(label.casefold(), label) for label in theirs)
     if not (generic and len(theirs) == len(names)):
         shown = ", ".join(theirs[:6])
         context.notes.append(f"{name}: the model's labels ({shown}) are not the data's: its head is new")
