@@ -176,7 +176,8 @@ def _texts(answer: Answer, truths: Any, skip: Sequence[str]) -> list[Text]:
         if key in _OWN_KEYS or key in skip or value is None:
             continue
         text = plain(value, between=" / " if key == "choices" else " ")
-        hit = next((item for item in wanted if item in text), "")
+        # Marked only where there is no doubt which of the places is meant.
+        hit = next((item for item in wanted if text.count(item) == 1), "")
         text = cut(text, around=text.find(hit))
         before, hit, after = text.partition(hit) if hit else (text, "", "")
         texts.append(Text(key, before, hit, after))

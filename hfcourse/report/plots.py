@@ -84,10 +84,14 @@ def _finite(curve: Curve) -> Curve:
 
 
 def _frame(axes: Axes, title: str, x: str) -> None:
-    axes.set_title(title, loc="left", fontsize=10.5, color=_INK)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, loc="left", fontsize=10.5, color=_INK, pad=9)
     axes.set_xlabel(x, color=_INK)
     axes.grid(axis="y", color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     axes.tick_params(which="both", colors=_INK, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -96,11 +100,11 @@ def _frame(axes: Axes, title: str, x: str) -> None:
 
 def _log_axis(axes: Axes) -> None:
     """A log axis with readable ticks even where it spans less than a decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_locator(NullLocator())
 
 

@@ -85,8 +85,9 @@ class Run:
         return next((split for split in self.splits if self.answers.get(split)), "")
 
     def count(self, split: str) -> int | None:
+        """Examples of a split: answers where they are kept (the engine counts windows of long texts one by one)."""
         counted = _mapping(self.metrics.get("counts")).get(split)
-        return int(counted) if counted is not None else len(self.answers.get(split, ())) or None
+        return len(self.answers.get(split, ())) or (int(counted) if counted is not None else None)
 
     @property
     def train_log(self) -> list[Mapping[str, Any]]:

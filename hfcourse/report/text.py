@@ -55,7 +55,7 @@ def duration(seconds: float | None) -> str:
 def words(value: Any) -> str:
     """A small mapping in one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {words(item)}" for key, item in value.items() if item not in (None, ""))
+        return ", ".join(f"{key} {words(item)}" for key, item in value.items() if item not in (None, "", []))
     return ", ".join(map(words, value)) if isinstance(value, list) else "" if value is None else str(value)
 
 

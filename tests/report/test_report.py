@@ -136,6 +136,24 @@ def test_without_confidence_the_worst_come_first(kind: str, made: Made) -> None:
         assert notes[0] == pytest.approx(max(abs(a["prediction"] - a["reference"]) for a in answers), abs=5e-4)
 
 
+def test_the_answer_is_marked_where_there_is_no_doubt(made: Made) -> None:
+    run = made("run", "span_qa")
+    report([run])
+    assert "<mark>30 seconds</mark>" in (run / "report.html").read_text()
+    place = run / "predictions" / "test.jsonl"
+    place.write_text(place.read_text().replace("The default is", "30 seconds. The default is"))
+    report([run])
+    assert "<mark>30 seconds</mark>" not in (run / "report.html").read_text()
+
+
+def test_examples_are_counted_not_windows(made: Made) -> None:
+    run = made("run", "span_qa")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["counts"]["test"] = 999
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert re.search(r"test +300 ", report([run]))
+
+
 def test_the_confusion_matrix_counts(made: Made) -> None:
     run = made("run", "classification")
     report([run])
