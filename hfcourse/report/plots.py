@@ -90,7 +90,7 @@ def _frame(axes: Axes, title: str, x: str) -> None:
     axes.set_xlabel(x, color=_INK)
     axes.grid(axis="y", color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     axes.tick_params(which="both", colors=_INK, length=0)
     for side in ("top", "right", "left"):
