@@ -88,7 +88,7 @@ class Classification(Task):
     """Rows of a table -> answers of one of three kinds."""
 
     def __init__(self, config: ClassificationConfig, context: TaskContext, new: str | None) -> None:
-        self.name, self.config, self.tokenizer = config.data, config, context.tokenizer
+        self.name, self.config, self.tokenizer = config.data, config, tables.ready(context.tokenizer)
         self._known = KNOWN.get(config.data, Known(""))
         raw = tables.load_tables(config.data, config.data_dir, context, new)
         first = raw.get("train", next(iter(raw.values())))
@@ -97,7 +97,8 @@ class Classification(Task):
         if config.class_weights and self.problem != "single_label_classification":
             raise ConfigError(f"task.class_weights needs one class a row, and task.problem is {self.problem} here")
         self.labels = tables.Labels(self._label_names(raw, context, new))
-        raw = {split: tables.with_targets(table, self._read_targets(split, table)) for split, table in raw.items()}
+        read = tables.lenient(self._read_targets, context) if new else self._read_targets
+        raw = {split: tables.with_targets(table, read(split, table)) for split, table in raw.items()}
         by = self.label if config.stratify and self.problem == "single_label_classification" else None
         raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share, by=by), context)
         self.head = HeadSpec(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hfcourse.errors import DataError, unknown
+from hfcourse.errors import DataError, ModelError, unknown
 from hfcourse.tasks.base import TaskContext
 
 if TYPE_CHECKING:
     import datasets
+    from transformers import PreTrainedTokenizerBase
 
     Tables = dict[str, datasets.Dataset]
 
@@ -39,6 +40,46 @@ def with_targets(table: datasets.Dataset, targets: Sequence[Any]) -> datasets.Da
     the file, and the set of labels does not depend on a limit.
     """
     return table.add_column(TARGET, list(targets))
+
+
+def lenient(
+    read: Callable[[str, datasets.Dataset], list[Any]], context: TaskContext
+) -> Callable[[str, datasets.Dataset], list[Any]]:
+    """`read` for new rows: labels that do not fit are left aside with a note, the rows are answered all the same."""
+
+    def tried(split: str, table: datasets.Dataset) -> list[Any]:
+        try:
+            return read(split, table)
+        except DataError as error:
+            context.notes.append(f"the rows are answered without their labels: {error}")
+            return [None] * len(table)
+
+    return tried
+
+
+def split_cells(table: datasets.Dataset, names: Iterable[str]) -> datasets.Dataset:
+    """The table with lists of words where these columns hold text with spaces."""
+    for name in filter(None, names):
+        if isinstance(table[0][name], str):
+            words = [str(cell).split() for cell in table[name]]
+            table = table.add_column("_cells", words).remove_columns(name).rename_column("_cells", name)
+    return table
+
+
+def ready(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, if it can do what tasks need: know which word and character a token comes from, and pad.
+
+    Raises:
+        ModelError: it has no fast backend, or nothing to pad with.
+    """
+    if not tokenizer.is_fast:
+        kind = type(tokenizer).__name__
+        raise ModelError(f"{kind} cannot tell which word a token comes from: give one with a tokenizer.json")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError("the tokenizer has neither a padding nor an end token: give another with --tokenizer")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def refuse_unlabelled(targets: Sequence[Any], name: str, split: str) -> None:

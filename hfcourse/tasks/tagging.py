@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfcourse.errors import DataError
@@ -13,6 +15,9 @@ from hfcourse.tasks.base import Batch, Row, Task, TaskContext
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
+
+    from hfcourse.data.encode import EncodedExamples
 
 _WORDS = ("tokens", "words", "text")
 _TAGS = ("tags", "ner_tags", "pos_tags", "upos", "labels", "label")
@@ -47,19 +52,21 @@ class Tagging(Task):
     """The first token of each word carries its tag; sentences longer than the model go in windows, no word is lost."""
 
     def __init__(self, config: TaggingConfig, context: TaskContext, new: str | None) -> None:
-        self.name, self.config, self.tokenizer = config.data, config, context.tokenizer
+        self.name, self.config, self.tokenizer = config.data, config, tables.ready(context.tokenizer)
         raw = self._load(context, new)
         first = raw.get("train", next(iter(raw.values())))
         self.words = tables.named_column(first, config.words, _WORDS, self.name, "words")
         tagged = new is None or config.tags in first.column_names or bool(set(_TAGS) & {*first.column_names})
         self.tags = tables.named_column(first, config.tags, _TAGS, self.name, "tags") if tagged else ""
+        raw = {split: tables.split_cells(table, (self.words, self.tags)) for split, table in raw.items()}
+        self.labels = tables.Labels(self._label_names(raw, context, new))
+        read = tables.lenient(self._numbers, context) if new else self._numbers
+        raw = {split: tables.with_targets(table, read(split, table)) for split, table in raw.items()}
         raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share), context)
         self._raw = raw
-        self.labels = tables.Labels(self._label_names(raw, context, new))
         self.head = HeadSpec(kind="frame", labels=self.labels.names)
-        entities = any(name.startswith("B-") for name in self.labels.names)
-        self.metric = "f1" if entities else "accuracy"
-        self._targets = {split: self._numbers(split, table) for split, table in raw.items()}
+        self.metric = "f1" if metrics.has_entities(self.labels.names) else "accuracy"
+        self._targets = {split: list(table[tables.TARGET]) for split, table in raw.items()}
         self.splits = {split: self._encode(split, table, context) for split, table in raw.items()}
 
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
@@ -69,33 +76,34 @@ class Tagging(Task):
         from hfcourse.data.encode import pad_inputs
 
         batch = pad_inputs(rows, self.tokenizer)
-        labels = np.full(batch["input_ids"].shape, IGNORED, dtype=np.int64)
-        for number, row in enumerate(rows):
-            if row["target"] is not None:
+        if all(row["target"] is not None for row in rows):
+            labels = np.full(batch["input_ids"].shape, IGNORED, dtype=np.int64)
+            for number, row in enumerate(rows):
                 labels[number, row["at"]] = row["target"]
-        if any(row["target"] is not None for row in rows):
             batch["labels"] = torch.from_numpy(labels)
-        # Where the words of each row start, for `predict`: not a model input, so kept outside the batch.
-        self._at = [row["at"] for row in rows]
         return batch
 
     def predict(self, logits: Any, batch: Batch) -> list[Any]:
-        best = logits.argmax(dim=-1).cpu().numpy()
-        return [best[number, at].tolist() for number, at in enumerate(self._at)]
+        """The best tag of every token of a window, int16 (time,); `answers` knows where words start."""
+        import numpy as np
+
+        return list(logits.argmax(dim=-1).cpu().numpy().astype(np.int16))
 
     def answers(self, split: str, predictions: list[Any]) -> list[dict[str, Any]]:
-        examples: Windowed = self.splits[split]  # type: ignore[assignment]
-        sentences = self._raw[split][self.words]
-        found: list[list[str]] = [
-            ["O" if "O" in self.labels.names else self.labels.names[0]] * len(s) for s in sentences
-        ]
-        for row, tags in enumerate(predictions):
-            for word, tag in zip(examples.words_of(row), tags, strict=True):
-                found[examples.sentence_of(row)][word] = self.labels.names[tag]
+        import numpy as np
+
+        windows: Windowed = self.splits[split]  # type: ignore[assignment]
+        sentences = list(self._raw[split][self.words])
+        names = np.array(self.labels.names, dtype=object)
+        # A word that the tokenizer makes nothing of (a lone control character) is tagged as outside.
+        other = "O" if "O" in self.labels.names else self.labels.names[0]
+        found = [np.full(len(words), other, dtype=object) for words in sentences]
+        for row, best in enumerate(predictions):
+            found[windows.sentences[row]][windows.words[row]] = names[best[windows.starts[row]]]
         return [
             {
                 "id": number,
-                "prediction": tags,
+                "prediction": tags.tolist(),
                 "reference": None if target is None else [self.labels.names[t] for t in target],
                 "tokens": words,
                 "text": " ".join(words),
@@ -112,12 +120,16 @@ class Tagging(Task):
 
     def _load(self, context: TaskContext, new: str | None) -> tables.Tables:
         """CoNLL files go through their builders; everything else is a table."""
+        import datasets
+
         from hfcourse.data.load import conll_builder, load
 
         source = new or self.config.data
         builder = conll_builder(source)
         if builder is None:
             return tables.load_tables(self.config.data, self.config.data_dir, context, new)
+        if new and builder != "conllu" and (sentences := _words_only(Path(new))):
+            return {"test": datasets.Dataset.from_dict({"tokens": sentences})}
         splits = dict(load(builder, data_dir=source, cache_dir=context.cache_dir))
         return {"test": next(iter(splits.values()))} if new else splits
 
@@ -127,7 +139,7 @@ class Tagging(Task):
         if new is not None and context.model_labels:
             return context.model_labels
         first = raw.get("train", next(iter(raw.values())))
-        names = labels_of(first, self.tags) or tables.find_labels(tag for tags in first[self.tags] for tag in tags)
+        names = labels_of(first, self.tags) or _complete({str(tag) for tags in first[self.tags] for tag in tags})
         if len(names) < 2:
             raise DataError(f"{self.name}: column {self.tags!r} has fewer than two tags: there is nothing to learn")
         return tables.in_models_order(tuple(names), context, self.name)
@@ -144,10 +156,11 @@ class Tagging(Task):
             if len(words) != len(tags):
                 raise DataError(f"{where}: {len(words)} words but {len(tags)} tags")
             if any(isinstance(tag, int) and tag < 0 for tag in tags):
-                numbers.append(None)
+                numbers.append(None)  # a hidden test set
                 continue
             named = (declared[tag] if declared and isinstance(tag, int) else tag for tag in tags)
             numbers.append([self.labels.number(tag, where) for tag in named])
+        tables.refuse_unlabelled(numbers, self.name, split)
         return numbers
 
     def _encode(self, split: str, table: datasets.Dataset, context: TaskContext) -> Windowed:
@@ -157,6 +170,7 @@ class Tagging(Task):
             "tokenizer": self.tokenizer,
             "max_length": context.max_length,
             "stride": min(self.config.stride, context.max_length // 4),
+            "spaced": _needs_spaces(self.tokenizer),
         }
         key = {**arguments, "tokenizer": tokenizer_key(self.tokenizer)}
         words = table.select_columns([self.words]).rename_columns({self.words: "words"})
@@ -175,23 +189,19 @@ class Tagging(Task):
 class Windowed:
     """Encoded windows; each knows its sentence, its words, and where in the window they start."""
 
-    def __init__(self, examples: Any, targets: list[list[int] | None]) -> None:
+    def __init__(self, examples: EncodedExamples, targets: list[list[int] | None]) -> None:
         self.examples, self.targets, self.lengths = examples, targets, examples.lengths
-        self._sentences = examples.table["sentence"]
-        self._words = examples.table["words"]
+        self.sentences: list[int] = list(examples.table["sentence"])
+        """Number of the sentence that each window belongs to."""
+        self.words: list[list[int]] = list(examples.table["words"])
+        """Numbers of the words that each window answers for."""
+        self.starts: list[list[int]] = list(examples.table["at"])
+        """Positions of the first tokens of these words."""
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def sentence_of(self, row: int) -> int:
-        """Number of the sentence that a window belongs to."""
-        return self._sentences[row]  # type: ignore[no-any-return]
-
-    def words_of(self, row: int) -> list[int]:
-        """Numbers of the words that a window answers for."""
-        return self._words[row]  # type: ignore[no-any-return]
-
-    def take(self, rows: Any) -> list[Row]:
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
         """Windows with their ``target``: the tag of each of their words."""
         taken = self.examples.take(rows)
         for row in taken:
@@ -200,13 +210,20 @@ class Windowed:
         return taken
 
 
-def encode_words(columns: dict[str, list[Any]], tokenizer: Any, max_length: int, stride: int) -> dict[str, list[Any]]:
+def encode_words(
+    columns: dict[str, list[Any]], tokenizer: Any, max_length: int, stride: int, spaced: bool
+) -> dict[str, list[Any]]:
     """Windows of token ids: ``words`` are those a window answers for, ``at`` the positions of their first tokens.
 
-    A word in the overlap of two windows is answered by the one in which it lies further from the edge.
+    A word in the overlap of two windows is answered by the one in which it lies further from the edge. `spaced` puts
+    a space before each word but the first, for tokenizers to which " word" and "word" are different things.
     """
+    import numpy as np
+
     # An empty word gives no token and could carry no tag.
-    words = [[word if str(word).strip() else "." for word in sentence] for sentence in columns["words"]]
+    words = [[word if word.strip() else "." for word in map(str, sentence)] for sentence in columns["words"]]
+    if spaced:
+        words = [[*sentence[:1], *(" " + word for word in sentence[1:])] for sentence in words]
     encoded = tokenizer(
         words,
         is_split_into_words=True,
@@ -216,28 +233,64 @@ def encode_words(columns: dict[str, list[Any]], tokenizer: Any, max_length: int,
         return_overflowing_tokens=True,
         return_attention_mask=False,
     )
-    sample = encoded.pop("overflow_to_sample_mapping")
-    rows: dict[str, list[Any]] = {name: list(values) for name, values in encoded.items()}
-    rows |= {"sentence": [], "words": [], "at": []}
-    starts: list[dict[int, int]] = []
-    for number in range(len(sample)):
-        ids, first = encoded.word_ids(number), {}
-        for position, word in enumerate(ids):
-            if word is not None and word not in first:
-                first[word] = position
-        starts.append(first)
-    owner: dict[tuple[int, int], tuple[int, int]] = {}
-    for number, first in enumerate(starts):
-        length = len(rows["input_ids"][number])
-        for word, position in first.items():
-            # The first token of a word cut off at a window's start is a later piece of it: never preferred.
-            room = min(position, length - 1 - position)
-            key = (sample[number], word)
-            if key not in owner or room > owner[key][0]:
-                owner[key] = (room, number)
-    for number, first in enumerate(starts):
-        kept = [(word, at) for word, at in first.items() if owner[(sample[number], word)][1] == number]
-        rows["sentence"].append(columns["sentence"][sample[number]])
-        rows["words"].append([word for word, _ in kept])
-        rows["at"].append([at for _, at in kept])
-    return rows
+    sample = np.asarray(encoded.pop("overflow_to_sample_mapping"))
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    window, word, at = _first_tokens([encoded.word_ids(number) for number in range(len(sample))], lengths)
+    # The first token of a word that was cut at a window's start is a later piece of it. It lies at the very edge, so
+    # the window before, which has the word's beginning, is at least as good and stands first.
+    room = np.minimum(at, lengths[window] - 1 - at)
+    order = np.lexsort((window, -room, word, sample[window]))
+    owner = np.stack([sample[window], word])[:, order]
+    best = np.sort(order[np.append(True, (owner[:, 1:] != owner[:, :-1]).any(axis=0))]) if len(order) else order
+    edges = np.searchsorted(window[best], np.arange(1, len(sample)))
+    return {
+        **{name: list(values) for name, values in encoded.items()},
+        "sentence": [columns["sentence"][number] for number in sample],
+        "words": [part.tolist() for part in np.split(word[best], edges)],
+        "at": [part.tolist() for part in np.split(at[best], edges)],
+    }
+
+
+def _first_tokens(word_ids: list[list[int | None]], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Window, word and position of every token that begins a word in its window, each int64 (words of all windows,)."""
+    import numpy as np
+
+    words = np.nan_to_num(np.array([word for ids in word_ids for word in ids], dtype=float), nan=-1).astype(np.int64)
+    window = np.repeat(np.arange(len(lengths)), lengths)
+    at = np.arange(len(words)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    new = (at == 0) | (words != np.roll(words, 1))
+    first = np.flatnonzero(new & (words >= 0))
+    return window[first], words[first], at[first]
+
+
+def _complete(tags: set[str]) -> tuple[str, ...]:
+    """Tags in order, ``O`` first; an entity type that was seen to begin may also go on, and the other way round."""
+    if metrics.has_entities(sorted(tags)) and all(tag[:1] in "OBI" for tag in tags):
+        tags = tags | {mark + tag[2:] for tag in tags - {"O"} for mark in ("B-", "I-")}
+    return tuple(sorted(tags, key=lambda tag: (tag != "O", tag[2:] if tag[1:2] == "-" else tag, tag)))
+
+
+def _words_only(path: Path) -> list[list[str]] | None:
+    """Sentences of a CoNLL file that has words alone (new rows); None if any line has more."""
+    from hfcourse.data.files import read_text
+
+    lines = [line.split() for line in read_text(path).split("\n")]
+    if any(len(cells) > 1 for cells in lines if cells[:1] != ["-DOCSTART-"]):
+        return None
+    sentences: list[list[str]] = [[]]
+    for cells in lines:
+        if not cells:
+            sentences.append([])
+        elif cells[0] != "-DOCSTART-":
+            sentences[-1].append(cells[0])
+    return [sentence for sentence in sentences if sentence]
+
+
+def _needs_spaces(tokenizer: Any) -> bool:
+    """Whether this is a byte-level tokenizer (GPT-2, RoBERTa) that takes a word without a space for a word's end."""
+    import json
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    step = json.loads(backend.to_str())["pre_tokenizer"] if backend is not None else None
+    steps = [step, *(step.get("pretokenizers") or [])] if step else []
+    return any(one["type"] == "ByteLevel" and not one["add_prefix_space"] for one in steps)
