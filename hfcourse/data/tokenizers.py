@@ -109,14 +109,6 @@ def word_starts(tokenizer: PreTrainedTokenizerBase) -> Any:
     return np.array([token is None or not token.startswith("##") for token in tokens])
 
 
-def sentence_ends(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """bool (vocabulary,): which entries end a sentence."""
-    import numpy as np
-
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    return np.array([token is not None and token.lstrip("Ġ▁#") in set(".!?。！？") for token in tokens])
-
-
 def _sample(texts: Iterable[str], size: int) -> list[str]:
     """Texts up to about `size` characters."""
     sample: list[str] = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hfcourse.data.token_shards import TokenStore
     from hfcourse.objectives import Objective
 
-_MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES = range(7)
+_MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES, _CUTS = range(8)
 """Streams of independent draws for one row."""
 
 
@@ -121,7 +121,7 @@ class Pretraining(Task):
     def __init__(self, config: PretrainingConfig, context: TaskContext) -> None:
         import numpy as np
 
-        from hfcourse.data.tokenizers import sentence_ends, word_starts
+        from hfcourse.data.tokenizers import word_starts
 
         self.config, self.seed = config, context.seed
         tokenizer = context.tokenizer
@@ -134,7 +134,7 @@ class Pretraining(Task):
         if None in self.special.values():
             raise ConfigError("pretraining needs a tokenizer with [CLS], [SEP] and [MASK] tokens (or their like)")
         self.typed = "token_type_ids" in tokenizer.model_input_names
-        self.starts, self.ends = word_starts(tokenizer), sentence_ends(tokenizer)
+        self.starts = word_starts(tokenizer)
         self.ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
         self.splits = self._blocks(config, context)
 
@@ -267,7 +267,7 @@ class Pretraining(Task):
         from hfcourse.data.noise import uniform
 
         count, width = windows.shape
-        cut = self._cuts(windows)
+        cut = self._cuts(windows, rows, epoch)
         label = (uniform(self.seed, epoch, rows, 1, _SWAPS)[:, 0] < 0.5).astype(np.int64)
         at = np.arange(width)
         if self.config.next_sentence:
@@ -289,16 +289,22 @@ class Pretraining(Task):
         ids[np.arange(count), first + 1] = self.special["sep"]
         return ids, behind.astype(np.int64), label
 
-    def _cuts(self, windows: np.ndarray) -> np.ndarray:
-        """Where each window is cut in two, (B,): behind the sentence end nearest to the middle, else in the middle."""
+    def _cuts(self, windows: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray:
+        """Where each window is cut in two, (B,): at the start of a word, drawn from the middle half.
+
+        Not at the end of a sentence: windows start and end anywhere, so a full stop before the cut would tell the
+        order by itself.
+        """
         import numpy as np
 
+        from hfcourse.data.noise import uniform
+
         width = windows.shape[1]
-        after = np.arange(width) + 1
-        distance = np.abs(after - width // 2)
-        allowed = self.ends[windows] & (after >= width // 4) & (after <= width - width // 4)
-        distance = np.where(allowed, distance, width + distance)
-        return distance.argmin(axis=1) + 1
+        target = width * (0.25 + 0.5 * uniform(self.seed, epoch, rows, 1, _CUTS)[:, 0])
+        at = np.arange(width)
+        inside = (at >= width // 4) & (at <= width - width // 4)
+        distance = np.abs(at - target[:, None]) + np.where(self.starts[windows] & inside, 0, 2 * width)
+        return distance.argmin(axis=1)
 
     def _masked(self, ids: np.ndarray, rows: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """Inputs with noise, labels, and where they are."""

@@ -16,7 +16,6 @@ from hfcourse.tasks.base import Batch, Row, Task
 VOCABULARY = 40
 
 
-
 class Rows:
     """Token sequences of mixed length with a label each."""
 
