@@ -33,6 +33,7 @@ def read(path: Path) -> datasets.Dataset:
         DataError: unknown ending, not UTF-8 (with the line), or rows that do not fit (with the line).
     """
     import datasets
+    from pyarrow import ArrowInvalid, ArrowTypeError
 
     kind = kind_of(path)
     if kind is None:
@@ -43,7 +44,10 @@ def read(path: Path) -> datasets.Dataset:
     if kind == "txt":
         return datasets.Dataset.from_dict({"text": [line for line in text.split("\n") if line.strip()]})
     rows = _json_rows(path, text, lines=kind == "jsonl") if kind in {"json", "jsonl"} else _table_rows(path, text, kind)
-    return datasets.Dataset.from_dict(_columns(rows, path))
+    try:
+        return datasets.Dataset.from_dict(_columns(rows, path))
+    except (ArrowInvalid, ArrowTypeError) as error:
+        raise DataError(_mixed(rows, path)) from error
 
 
 def read_text(path: Path) -> str:
@@ -147,6 +151,19 @@ def _json_rows(path: Path, text: str, *, lines: bool) -> list[dict[str, Any]]:
             raise DataError(f"{path}, line {number}: expected an object with named values")
         rows.append(row)
     return rows
+
+
+def _mixed(rows: list[dict[str, Any]], path: Path) -> str:
+    """Which cell is of another type than the ones above it."""
+    kinds: dict[str, type] = {}
+    for number, row in enumerate(rows, start=1):
+        for name, cell in row.items():
+            if cell is None:
+                continue
+            kind = float if isinstance(cell, int) and not isinstance(cell, bool) else type(cell)
+            if kinds.setdefault(name, kind) is not kind:
+                return f"{path}, row {number}: {name!r} is {str(cell)[:40]!r}, of another type than in the rows above"
+    return f"{path}: a column holds values of different types inside its lists or objects"
 
 
 def _columns(rows: list[dict[str, Any]], path: Path) -> dict[str, list[Any]]:
