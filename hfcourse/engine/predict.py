@@ -83,6 +83,7 @@ def _model_and_task(folder: RunFolder, settings: TaskConfig, file: Path) -> tupl
 
     from hfcourse import model
     from hfcourse.data import tokenizers
+    from hfcourse.engine.progress import say
 
     place = str(folder.model_dir)
     tokenizer = tokenizers.load(place)
@@ -95,6 +96,8 @@ def _model_and_task(folder: RunFolder, settings: TaskConfig, file: Path) -> tupl
         model_labels=model.trained_labels(place, settings.head_kind),
     )
     task = _resolved(settings, net, folder).build(context, new=str(file))
+    for note in context.notes:
+        say(note)
     return net.to(Accelerator().device), task
 
 

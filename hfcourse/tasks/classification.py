@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -271,9 +272,11 @@ class Classification(Task):
             return None
         if self.problem == "regression":
             try:
-                return float(cell)
+                number = float(cell)
             except (TypeError, ValueError):
                 raise DataError(f"{where}: label {cell!r} is no number, as regression needs") from None
+            # GLUE writes -1 where a test label is hidden; a missing number may also come as nan.
+            return None if math.isnan(number) or (self._known.text and number == -1) else number
         if several_cells:
             several = [declared[c] if declared and isinstance(c, int) else c for c in self._several(cell)]
             on = {self.labels.number(label, where) for label in several}

@@ -16,6 +16,8 @@ from hfcourse.objectives import Supervised
 from hfcourse.tasks.base import TaskContext
 from hfcourse.tasks.classification import Classification, ClassificationConfig
 
+from .conftest import wordpiece
+
 Write = Callable[[str, Any], Path]
 Context = Callable[..., TaskContext]
 TRAIN = [("who sat", "animal"), ("where sat the cat", "place"), ("the dog ran", "animal"), ("on the mat", "place")] * 10
@@ -255,6 +257,41 @@ def test_new_rows_need_no_labels(folder: Path, write: Write, context: Context) -
     assert "labels" not in batch
     answers = task.answers("test", task.predict(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), batch))
     assert [(a["prediction"], a["reference"]) for a in answers] == [("place", None), ("animal", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "scores", "sizes"),
+    [
+        ("cola", ("unacceptable", "acceptable"), ("matthews", "accuracy"), {"train": 8551, "dev": 1043}),
+        ("mrpc", ("not_equivalent", "equivalent"), ("f1", "accuracy"), {}),
+        ("rte", ("entailment", "not_entailment"), ("accuracy",), {"train": 2490, "dev": 277}),
+        ("stsb", ("label",), ("pearson", "spearman"), {"train": 5749, "dev": 1500}),
+    ],
+)
+def test_glue_is_a_table_of_rows(
+    shared_data: Path, tmp_path: Path, name: str, labels: Any, scores: Any, sizes: dict[str, int]
+) -> None:
+    given = TaskContext(tokenizer=wordpiece(), max_length=128, cache_dir=str(tmp_path))
+    task = ClassificationConfig(data=f"glue/{name}", data_dir=str(shared_data / f"glue_{name}")).build(given)
+    assert task.head.labels == labels
+    assert task.metric == scores[0]
+    assert {split: len(task.splits[split]) for split in sizes} == sizes
+    answers = task.answers(
+        "dev", [5.0] * len(task.splits["dev"]) if name == "stsb" else [(0, 1.0)] * len(task.splits["dev"])
+    )
+    right = [dict(answer, prediction=answer["reference"]) for answer in answers]
+    assert task.score(right) == pytest.approx(dict.fromkeys(scores, 1.0))
+    assert task.score(answers)[scores[0]] < 0.6
+
+
+def test_mrpc_counts_the_equivalent_pairs(shared_data: Path, tmp_path: Path) -> None:
+    """F1 is that of the class "equivalent", whatever its number in a model's order."""
+    for order in (("not_equivalent", "equivalent"), ("equivalent", "not_equivalent")):
+        given = TaskContext(tokenizer=wordpiece(), cache_dir=str(tmp_path), limit=400, model_labels=order)
+        task = ClassificationConfig(data="glue/mrpc", data_dir=str(shared_data / "glue_mrpc")).build(given)
+        answers = task.answers("dev", [(order.index("equivalent"), 1.0)] * len(task.splits["dev"]))
+        share = sum(answer["reference"] == "equivalent" for answer in answers) / len(answers)
+        assert task.score(answers) == pytest.approx({"f1": 2 * share / (1 + share), "accuracy": share})
 
 
 def test_importing_the_settings_is_cheap() -> None:
