@@ -10,7 +10,7 @@ from typing import Any
 
 def accuracy(predictions: Sequence[Any], references: Sequence[Any]) -> float:
     """Share of equal pairs; 0 without any pair."""
-    return sum(p == r for p, r in zip(predictions, references, strict=True)) / max(len(references), 1)
+    return float(sum(p == r for p, r in zip(predictions, references, strict=True))) / max(len(references), 1)
 
 
 def f1(predictions: Sequence[Any], references: Sequence[Any], *, positive: Any = None) -> float:

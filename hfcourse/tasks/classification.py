@@ -12,6 +12,7 @@ from hfcourse.heads.spec import HeadSpec, Layers, Pooling, Problem
 from hfcourse.metrics import classification as metrics
 from hfcourse.tasks import tables
 from hfcourse.tasks.base import Batch, Row, Task, TaskContext
+from hfcourse.tasks.known import KNOWN, Known
 
 if TYPE_CHECKING:
     import datasets
@@ -21,32 +22,6 @@ if TYPE_CHECKING:
 _TEXTS = ("text", "sentence", "sentence1", "premise", "question1", "question", "review", "content", "title")
 _PAIRS = ("text_pair", "sentence2", "hypothesis", "question2")
 _LABELS = ("label", "labels", "class", "category", "target", "score")
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of a public dataset: its columns and its official scores, the first of which is *the* score."""
-
-    text: str
-    text_pair: str = ""
-    scores: tuple[str, ...] = ("accuracy",)
-    problem: str = "single_label_classification"
-    positive: str = ""
-
-
-# GLUE (arXiv 1804.07461), a row a task.
-KNOWN = {
-    "glue/cola": Known("sentence", scores=("matthews", "accuracy")),
-    "glue/sst2": Known("sentence"),
-    "glue/mrpc": Known("sentence1", "sentence2", scores=("f1", "accuracy"), positive="equivalent"),
-    "glue/qqp": Known("question1", "question2", scores=("f1", "accuracy"), positive="duplicate"),
-    "glue/stsb": Known("sentence1", "sentence2", scores=("pearson", "spearman"), problem="regression"),
-    "glue/mnli": Known("premise", "hypothesis"),
-    "glue/qnli": Known("question", "sentence"),
-    "glue/rte": Known("sentence1", "sentence2"),
-    "glue/wnli": Known("sentence1", "sentence2"),
-    "glue/ax": Known("premise", "hypothesis", scores=("matthews", "accuracy")),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

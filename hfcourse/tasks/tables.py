@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hfcourse.errors import DataError, ModelError, unknown
+from hfcourse.errors import DataError, ModelError
 from hfcourse.tasks.base import TaskContext
 
 if TYPE_CHECKING:
@@ -217,9 +217,3 @@ def in_models_order(names: tuple[str, ...], context: TaskContext, name: str) -> 
         shown = ", ".join(theirs[:6])
         context.notes.append(f"{name}: the model's labels ({shown}) are not the data's: its head is new")
     return names
-
-
-def check_config(name: str, kind: str, known: Iterable[str]) -> None:
-    """Raise DataError for an unknown name."""
-    if name not in set(known):
-        raise DataError(unknown(kind, name, known))
