@@ -43,7 +43,7 @@ def _headed(model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
     output = model(**{key: value for key, value in batch.items() if key != "positions"})
     logits: dict[str, Any] = {}
     if need_logits:
-        inner_logits = output.logits if isinstance(output.logits, dict) else {"masked_lm": output.logits}
+        inner_logits = output.logits if isinstance(output.logits, dict) else dict.fromkeys(output.losses, output.logits)
         if "positions" in batch:
             targets = batch["labels"].flatten()[batch["positions"]]
             logits["nll"], logits["best"] = _judge(inner_logits["masked_lm"], targets)
