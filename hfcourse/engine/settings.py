@@ -115,6 +115,8 @@ class FitConfig:
     """Decides every draw of the run."""
     limit: int = 0
     """Use only so many examples of each split; 0 for all."""
+    dev_limit: int = 0
+    """Use only so many examples of the dev split, which is answered again and again; 0 for `limit`."""
     strict: bool = False
     """Refuse what is otherwise cut, dropped or counted."""
     batch: BatchConfig = field(default_factory=BatchConfig)

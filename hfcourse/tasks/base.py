@@ -44,6 +44,8 @@ class TaskContext:
     """Decides every draw of the task (a dev split cut off, masks, negatives)."""
     limit: int = 0
     """Use only so many examples of each split; 0 for all."""
+    dev_limit: int = 0
+    """Use only so many examples of the dev split; 0 for `limit`."""
     strict: bool = False
     """Refuse what is otherwise cut, dropped or counted."""
     model_labels: tuple[str, ...] = ()
@@ -54,6 +56,10 @@ class TaskContext:
     """Where the Hub's and the builders' files are cached; None for the library's own place."""
     notes: list[str] = field(default_factory=list)
     """Lines for the log: what was cut, dropped or counted. Tasks append, the recipe prints."""
+
+    def limit_of(self, split: str) -> int:
+        """Most examples of a split; 0 for all."""
+        return (self.dev_limit if split == "dev" else 0) or self.limit
 
 
 class Task(ABC):

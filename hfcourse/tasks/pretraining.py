@@ -244,7 +244,7 @@ class Pretraining(Task):
                     raise
                 continue
             # Far more than enough for a stable score; the rest of a large test set would only take time.
-            limit = context.limit or (0 if split == "train" else 2000)
+            limit = context.limit_of(split) or (0 if split == "train" else 2000)
             splits[split] = Windows(tokenise(shards, context.tokenizer), width, limit)
             if not len(splits[split]):
                 raise DataError(

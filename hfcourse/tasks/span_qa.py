@@ -167,7 +167,7 @@ class SpanQA(Task):
         key = {**arguments, "tokenizer": tokenizer_key(self.tokenizer)}
         names = {self.config.question: "question", self.config.context: "context", tables.TARGET: "target"}
         columns = table.select_columns(list(names)).rename_columns(names)
-        columns = columns.add_column("number", list(range(len(table))))
+        columns = tables.with_column(columns, "number", list(range(len(table))))
         examples = encode(columns, encode_windows, key=key, arguments=arguments)
         cut = {n for n, short in zip(examples.table["question"], examples.table["cut"], strict=True) if short}
         if cut and context.strict:

@@ -39,7 +39,20 @@ def with_targets(table: datasets.Dataset, targets: Sequence[Any]) -> datasets.Da
     Targets are read off the whole table, before anything is cut off or left out: so an error names the row of
     the file, and the set of labels does not depend on a limit.
     """
-    return table.add_column(TARGET, list(targets))
+    return with_column(table, TARGET, list(targets))
+
+
+def with_column(table: datasets.Dataset, name: str, values: list[Any]) -> datasets.Dataset:
+    """The table with one more column; no bar is shown where rows that were chosen are copied for it."""
+    import datasets
+
+    bars = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        return table.add_column(name, values)
+    finally:
+        if not bars:
+            datasets.enable_progress_bars()
 
 
 def lenient(
@@ -62,7 +75,7 @@ def split_cells(table: datasets.Dataset, names: Iterable[str]) -> datasets.Datas
     for name in filter(None, names):
         if isinstance(table[0][name], str):
             words = [str(cell).split() for cell in table[name]]
-            table = table.add_column("_cells", words).remove_columns(name).rename_column("_cells", name)
+            table = with_column(table, "_cells", words).remove_columns(name).rename_column("_cells", name)
     return table
 
 
@@ -117,17 +130,16 @@ def with_dev(tables: Tables, context: TaskContext, *, share: float, by: str | No
 
 
 def limited(tables: Tables, context: TaskContext) -> Tables:
-    """At most `context.limit` rows of each split, drawn by seed, in the order of the table."""
+    """At most `context.limit_of` rows of each split, drawn by seed, in the order of the table."""
     import numpy as np
 
     from hfcourse.data.noise import uniform
 
-    if not context.limit:
-        return tables
     kept = {}
     for split, table in tables.items():
+        limit = context.limit_of(split) or len(table)
         draws = uniform(context.seed, 0, np.arange(len(table)), 1, _LIMIT)[:, 0]
-        kept[split] = table.select(np.sort(np.argsort(draws, kind="stable")[: context.limit]))
+        kept[split] = table.select(np.sort(np.argsort(draws, kind="stable")[:limit]))
     return kept
 
 

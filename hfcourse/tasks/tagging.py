@@ -174,7 +174,7 @@ class Tagging(Task):
         }
         key = {**arguments, "tokenizer": tokenizer_key(self.tokenizer)}
         words = table.select_columns([self.words]).rename_columns({self.words: "words"})
-        numbered = words.add_column("sentence", list(range(len(words))))
+        numbered = tables.with_column(words, "sentence", list(range(len(words))))
         examples = encode(numbered, encode_words, key=key, arguments=arguments)
         more = len(examples) - len(table)
         if more and context.strict:

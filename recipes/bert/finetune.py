@@ -121,6 +121,7 @@ def learn(config: Config, run: RunFolder) -> None:
         max_length=model.input_length(config.model, tokenizer, config.max_length, config.backbone),
         seed=config.seed,
         limit=config.limit,
+        dev_limit=config.dev_limit,
         strict=config.strict,
         model_labels=model.trained_labels(config.model, config.task.head_kind, config.backbone),
         cache_dir=config.backbone.cache_dir,

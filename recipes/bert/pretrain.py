@@ -119,6 +119,7 @@ def learn(config: Config, run: RunFolder) -> None:
         max_length=model.input_length(config.model, tokenizer, config.task.block_length, config.backbone),
         seed=config.seed,
         limit=config.limit,
+        dev_limit=config.dev_limit,
         strict=config.strict,
         cache_dir=config.backbone.cache_dir,
     )

@@ -42,18 +42,30 @@ class Config:
 
 
 def base() -> Config:
-    """bert-mini, 128 tokens; about 7 minutes on 2 cores."""
+    """A small modern BERT, 900 steps of 2,048 tokens; 2,000 examples a task: 8 minutes on 2 cores."""
     pretrain = pretraining.base()
-    pretrain = replace(pretrain, train=replace(pretrain.train, steps=1000, eval_every=250, log_every=10))
+    pretrain = replace(
+        pretrain,
+        model="modernbert-mini",
+        dev_limit=400,
+        limit=0,
+        task=replace(pretrain.task, mask_rate=0.2),
+        backbone=replace(pretrain.backbone, dropout=0.0),
+        batch=BatchConfig(examples=16),
+        optim=replace(pretrain.optim, lr=2e-3),
+        train=replace(pretrain.train, steps=900, eval_every=300, log_every=10),
+    )
     tuned = replace(
         finetuning.base(),
         limit=2000,
+        dev_limit=300,
         max_length=128,
         batch=BatchConfig(examples=32),
-        optim=OptimConfig(lr=3e-4),
-        train=TrainConfig(epochs=3, eval_every=40, log_every=5, keep_checkpoints=1),
+        optim=OptimConfig(lr=5e-4),
+        train=TrainConfig(epochs=3, eval_every=30, log_every=5, keep_checkpoints=1),
     )
     tasks: dict[str, Any] = {name: getattr(finetuning, name)(tuned) for name in TASKS}
+    tasks["answer"] = replace(tasks["answer"], limit=1500, max_length=192)
     return Config(pretrain=pretrain, **tasks)
 
 
