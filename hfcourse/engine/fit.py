@@ -123,7 +123,9 @@ class _Loop:
             bar(title, self.steps.total, done=position.step, shown=self._shown) as progress,
         ):
             while position.step < self.steps.total and not self._out_of_patience:
+                started = time.perf_counter()
                 stop = self.steps.advance(self.signals.received)
+                position.step_seconds += time.perf_counter() - started
                 position.seconds = before + time.perf_counter() - began
                 progress.update(position.step, self.steps.note)
                 if stop:
@@ -269,6 +271,7 @@ class _Loop:
             "epochs": self.steps.epoch if position.step else 0,
             "best_step": position.best_step or position.step,
             "train_seconds": round(position.seconds, 2),
+            "step_seconds": round(position.step_seconds, 2),
             "parameters": parameter_counts(self.state.model),
             "processes": self.accelerator.num_processes,
             "precision": self.accelerator.mixed_precision,

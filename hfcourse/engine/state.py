@@ -39,6 +39,8 @@ class Position:
     """The evaluation due at this step was interrupted: it comes first when the run goes on."""
     micro_tokens: int = 0
     """Bound on a forward pass that memory has forced so far; 0 for the setting's own."""
+    step_seconds: float = 0.0
+    """Wall time of the optimizer steps alone, without evaluations and checkpoints."""
     seconds: float = 0.0
     """Wall time of training so far, over all its interruptions."""
 
