@@ -36,8 +36,9 @@ _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "re
 class RunFolder:
     """One run on disk. Make it with `create`, find it with `open`."""
 
-    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, *, resume: bool = False, overwrite: bool = False, is_main: bool = True) -> None:
         self.path = path
+        self.is_main = is_main
         self.resume = resume
         self.overwrite = overwrite
 
@@ -78,10 +79,12 @@ class RunFolder:
     @classmethod
     def attach(cls, path: str | Path, *, resume: bool) -> RunFolder:
         """The view of a process that is not the one that made the folder."""
-        return cls(Path(path), resume=resume)
+        return cls(Path(path), resume=resume, is_main=False)
 
     def child(self, name: str, config: Mapping[str, Any]) -> RunFolder:
         """A run inside this one, taken up or begun as this one was."""
+        if not self.is_main:
+            return RunFolder.attach(self.path / name, resume=self.resume)
         return RunFolder.create(self.path / name, config, resume=self.resume, overwrite=self.overwrite)
 
     @property

@@ -27,9 +27,9 @@ class Config(FitConfig):
     """A model, a task, and how to fit one to the other."""
 
     model: str = "bert-mini"
-    """A run folder, a saved model, a Hub id, or a preset (fresh weights; then give a tokenizer)."""
+    """A run folder, a saved model, a Hub id, or a preset (fresh weights)."""
     tokenizer: str = ""
-    """A folder or Hub id; the model's own where not given."""
+    """A folder or Hub id; the model's own where not given (a preset: one trained on pydocs/text)."""
     max_length: int = 0
     """Longest input in tokens; 0 for what model and tokenizer allow."""
     evaluate_only: bool = False
@@ -111,11 +111,18 @@ def learn(config: Config, run: RunFolder) -> None:
     """Tokenizer -> task -> model -> fit."""
     from hfcourse import model
     from hfcourse.data import tokenizers
+    from hfcourse.engine.finish import one_first
     from hfcourse.engine.fit import fit
     from hfcourse.engine.progress import say
     from hfcourse.tasks.base import TaskContext
 
-    tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
+    with one_first():
+        if config.tokenizer or config.model not in model.PRESETS:
+            tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
+        else:  # a preset has no vocabulary: one is learnt from the text that is always there
+            tokenizer = tokenizers.train_once(
+                tokenizers.texts_of("pydocs/text"), tokenizers.TokenizerConfig(), run.path / "tokenizer"
+            )
     context = TaskContext(
         tokenizer=tokenizer,
         max_length=model.input_length(config.model, tokenizer, config.max_length, config.backbone),
@@ -126,7 +133,8 @@ def learn(config: Config, run: RunFolder) -> None:
         model_labels=model.trained_labels(config.model, config.task.head_kind, config.backbone),
         cache_dir=config.backbone.cache_dir,
     )
-    task = config.task.build(context)
+    with one_first():
+        task = config.task.build(context)
     for note in context.notes:
         say(note)
     net = model.build(

@@ -105,15 +105,17 @@ def learn(config: Config, run: RunFolder) -> None:
     """Tokenizer -> task -> model -> fit."""
     from hfcourse import model
     from hfcourse.data import tokenizers
+    from hfcourse.engine.finish import one_first
     from hfcourse.engine.fit import fit
     from hfcourse.engine.progress import say
     from hfcourse.tasks.base import TaskContext
 
-    if config.tokenizer or config.model not in model.PRESETS:
-        tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
-    else:
-        texts = tokenizers.texts_of(config.task.data, column=config.task.column, data_dir=config.task.data_dir)
-        tokenizer = tokenizers.train_once(texts, config.train_tokenizer, run.path / "tokenizer")
+    with one_first():
+        if config.tokenizer or config.model not in model.PRESETS:
+            tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
+        else:
+            texts = tokenizers.texts_of(config.task.data, column=config.task.column, data_dir=config.task.data_dir)
+            tokenizer = tokenizers.train_once(texts, config.train_tokenizer, run.path / "tokenizer")
     context = TaskContext(
         tokenizer=tokenizer,
         max_length=model.input_length(config.model, tokenizer, config.task.block_length, config.backbone),
@@ -123,7 +125,8 @@ def learn(config: Config, run: RunFolder) -> None:
         strict=config.strict,
         cache_dir=config.backbone.cache_dir,
     )
-    task = config.task.build(context)
+    with one_first():
+        task = config.task.build(context)
     for note in context.notes:
         say(note)
     net = model.build(config.model, task.head, tokenizer=tokenizer, backbone=config.backbone, seed=config.seed)

@@ -79,6 +79,10 @@ def main(config: Config, run: RunFolder) -> None:
     """Pretrain once, fine-tune each task from both starts, compare."""
     from hfcourse.report import tour_report
 
+    if run.finished:
+        print(f"{run.path}: already finished")
+        return
+
     first = _child(run, "pretrain", "bert/pretrain", replace(config.pretrain, seed=config.seed))
     pretraining.learn(*first)
     groups: dict[str, dict[str, RunFolder]] = {}
@@ -95,8 +99,9 @@ def main(config: Config, run: RunFolder) -> None:
             child = _child(run, f"{task}-{start}", "bert/finetune", settings)
             finetuning.learn(*child)
             groups[task][start] = child[1]
-    print(tour_report(groups, run.path / "report.html", pretrain=first[1]))
-    run.write_json("metrics.json", _summary(groups))
+    if run.is_main:
+        print(tour_report(groups, run.path / "report.html", pretrain=first[1]))
+        run.write_json("metrics.json", _summary(groups))
 
 
 def _child(run: RunFolder, name: str, recipe: str, settings: Any) -> tuple[Any, RunFolder]:
