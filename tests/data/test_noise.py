@@ -45,7 +45,7 @@ def test_numbers_are_uniform_and_independent() -> None:
     rows = np.arange(2000)
     draws = noise.uniform(1, 0, rows, 50)
     assert draws.shape == (2000, 50) and draws.dtype == np.float64
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0 and draws.max() < 1
     counts, _ = np.histogram(draws, bins=20, range=(0, 1))
     expected = draws.size / 20
     assert ((counts - expected) ** 2 / expected).sum() < 44  # chi squared, 19 degrees of freedom: p 0.001
