@@ -6,9 +6,12 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from hfcourse import __version__
 
 if TYPE_CHECKING:
     import datasets
@@ -49,7 +52,7 @@ def encode(
     Args:
         table: the examples.
         function: ``(columns, **arguments) -> columns``, pure; may return more or fewer rows than it got.
-        key: all that decides the result beside the table and the function's source, as plain values; put
+        key: all that decides the result beside the table and the function's source file, as plain values; put
             `tokenizer_key` there, never the tokenizer (its mutable state would change the name of the cache).
         keep: columns of the table that stay beside the encoded ones (only where the number of rows stays).
         arguments: what the function needs.
@@ -58,9 +61,11 @@ def encode(
     import datasets
 
     bound = dict(arguments or {})
-    source = inspect.getsource(function)
-    parts = [table._fingerprint, function.__module__, function.__qualname__, source, json.dumps(key, sort_keys=True)]
-    fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    # The whole file, and the version: a function is no better than the helpers it calls.
+    source = Path(inspect.getfile(function)).read_text(encoding="utf-8")
+    code = [__version__, function.__module__, function.__qualname__, source]
+    settings = json.dumps([dict(key), list(keep)], sort_keys=True)
+    fingerprint = hashlib.sha256("\0".join([table._fingerprint, *code, settings]).encode()).hexdigest()[:32]
     drop = [name for name in table.column_names if name not in keep]
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()

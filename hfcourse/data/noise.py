@@ -17,7 +17,8 @@ def _mix(x: np.ndarray) -> np.ndarray:
     """SplitMix64's finaliser: every input bit moves every output bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed
 
 
 def uniform(seed: int, epoch: int, rows: np.ndarray, width: int, stream: int = 0) -> np.ndarray:
@@ -34,7 +35,8 @@ def uniform(seed: int, epoch: int, rows: np.ndarray, width: int, stream: int = 0
 def budget(maskable: np.ndarray, rate: float) -> np.ndarray:
     """How many positions of each row are chosen: the nearest whole number to `rate` of them, but one at least."""
     counts = maskable.sum(axis=1)
-    return np.minimum(np.maximum(np.rint(rate * counts).astype(np.int64), 1), counts)
+    number: np.ndarray = np.minimum(np.maximum(np.rint(rate * counts).astype(np.int64), 1), counts)
+    return number
 
 
 def choose_tokens(maskable: np.ndarray, rate: float, draws: np.ndarray) -> np.ndarray:
@@ -90,7 +92,8 @@ def _choose_groups(maskable: np.ndarray, groups: np.ndarray, rate: float, draws:
     chosen_in_order = (fits | (before == 0)) & (in_order > 0)
     chosen = np.zeros((rows, width), dtype=bool)
     np.put_along_axis(chosen, order, chosen_in_order, axis=1)
-    return maskable & np.take_along_axis(chosen, np.maximum(groups, 0), axis=1)
+    taken: np.ndarray = maskable & np.take_along_axis(chosen, np.maximum(groups, 0), axis=1)
+    return taken
 
 
 def actions(chosen: np.ndarray, draws: np.ndarray, random: float = 0.1, keep: float = 0.1) -> np.ndarray:

@@ -249,7 +249,7 @@ def _unigram(texts: list[str], config: TokenizerConfig) -> Tokenizer:
         num_threads=2,  # whatever the machine has: the vocabulary depends on how sums are split
         minloglevel=2,
     )
-    model = protobuf.ModelProto()
+    model = protobuf.ModelProto()  # type: ignore[attr-defined]
     model.ParseFromString(written.getvalue())
     tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in model.pieces], unk_id=1))
     tokenizer.normalizer = normalizers.Sequence(
