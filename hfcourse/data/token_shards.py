@@ -1,8 +1,9 @@
 """Text tokenised once into memory-mapped shards: what pretraining reads, whatever its size.
 
-A store is a folder: for each shard of documents ``<n>.tokens`` (uint16 or uint32) and ``<n>.offsets.npy`` (where each
-document starts, and the end), and ``manifest.json``, which names what every file was made from. A shard is written to
-side files, renamed, and then entered in the manifest, so an interrupted job keeps what it finished.
+A store is a folder. Each shard of documents becomes one piece or, if it is large, several: ``<shard>.<piece>.tokens``
+(uint16 or uint32), ``.offsets.npy`` (where each document starts, and the end) and ``.json`` (what it was made from, and
+how far into the shard it reaches). A piece is written to side files and renamed, its ``.json`` last, so an interrupted
+job goes on behind the last finished piece. ``manifest.json`` lists the pieces of all finished shards.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +28,16 @@ from hfcourse.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_DOCUMENTS_AT_ONCE = 1000
+TOKENS_A_PIECE = 50_000_000
+"""How much work an interruption can cost, for each process."""
+_CHARACTERS_AT_ONCE = 2_000_000
+_BYTES_A_PROCESS = 100_000_000
+"""Less than this is tokenised faster than another process starts; the tokenizer has threads of its own."""
+_LAYOUT = "2"
+"""Changes when files made by an earlier version are no longer right."""
 _MANIFEST = "manifest.json"
+
+Piece = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -36,11 +46,27 @@ class TokenStore:
 
     folder: Path
 
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenStore:
+        """A store that `tokenise` made.
+
+        Raises:
+            DataError: there is none, or it is not finished.
+        """
+        store = cls(Path(folder))
+        if not _read_json(store.folder / _MANIFEST).get("complete"):
+            raise DataError(f"{folder}: no finished token store (its {_MANIFEST} is missing or not complete)")
+        return store
+
+    @cached_property
+    def _entries(self) -> dict[str, Any]:
+        return dict(_read_json(self.folder / _MANIFEST).get("shards", {}))
+
     @cached_property
     def shards(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(tokens, offsets) of each shard."""
-        entries = _read_manifest(self.folder)["shards"]
-        return [self._map(name, entries[name]) for name in sorted(entries, key=int)]
+        """(tokens, offsets) of each piece that holds any, in the order of the corpus."""
+        pieces = [piece for name in sorted(self._entries, key=int) for piece in self._entries[name]["pieces"]]
+        return [self._map(piece) for piece in pieces if piece["tokens"]]
 
     @cached_property
     def tokens(self) -> int:
@@ -52,11 +78,9 @@ class TokenStore:
         """Documents in all."""
         return sum(len(offsets) - 1 for _, offsets in self.shards)
 
-    def _map(self, name: str, entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        if not entry["tokens"]:
-            return np.zeros(0, dtype=entry["dtype"]), np.zeros(1, dtype=np.int64)
-        tokens = np.memmap(self.folder / f"{name}.tokens", dtype=entry["dtype"], mode="r")
-        return tokens, np.load(self.folder / f"{name}.offsets.npy", mmap_mode="r")
+    def _map(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+        tokens = np.memmap(self.folder / f"{piece['name']}.tokens", dtype=piece["dtype"], mode="r")
+        return tokens, np.load(self.folder / f"{piece['name']}.offsets.npy", mmap_mode="r")
 
 
 def cache_folder() -> Path:
@@ -73,94 +97,186 @@ def tokenise(
 ) -> TokenStore:
     """Tokenise every shard that is not there yet, in parallel; special tokens are left for whoever cuts examples.
 
+    What looks like a special token in the text (``[MASK]`` in a tutorial) is text. Another run that wants the same
+    store waits until this one is done.
+
     Args:
         shards: from `hfcourse.data.documents.document_shards`.
         tokenizer: any with a fast backend.
         folder: the store; named after tokenizer and corpus in the cache where not given.
-        processes: how many at once; the machine's cores where not given.
+        processes: how many at once; as many as pay on this machine where not given.
 
     Raises:
-        DataError: no document at all, or one that cannot be read.
+        DataError: no document at all, one that cannot be read, or a folder that cannot be written.
     """
-    key = tokenizer_key(tokenizer)
+    from filelock import FileLock
+
+    key = hashlib.sha256(f"{_LAYOUT}{tokenizer_key(tokenizer)}".encode()).hexdigest()
     corpus = hashlib.sha256("\n".join([key, *(shard.fingerprint for shard in shards)]).encode()).hexdigest()
     folder = folder or cache_folder() / "tokens" / corpus[:24]
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = _read_manifest(folder)
-    if manifest.get("tokenizer") != key:
-        manifest = {"tokenizer": key, "shards": {}}
-    wanted = {str(number): shard for number, shard in enumerate(shards)}
-    kept = {n: e for n, e in manifest["shards"].items() if n in wanted and _is_whole(folder, n, e, wanted[n])}
-    manifest["shards"] = kept
-    todo = [(folder, number, shard) for number, shard in wanted.items() if number not in kept]
-    if todo:
-        for number, entry in _in_parallel(todo, tokenizer, processes):
-            kept[number] = entry
-            _write_manifest(folder, manifest)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            _complete(folder, key, shards, tokenizer, processes)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot keep tokens here: {error.strerror or error}") from error
     store = TokenStore(folder)
     if not store.tokens:
         raise DataError(f"no text in {', '.join(shard.name for shard in shards[:3]) or 'the corpus'}")
     return store
 
 
-def _in_parallel(todo: list[tuple[Path, str, DocumentShard]], tokenizer: Any, processes: int | None) -> Any:
-    """Results as they come. One process where there is one shard: the tokenizer is parallel in itself."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(processes or cores, len(todo))
-    if count == 1:
-        yield from (_tokenise_shard((*job, tokenizer)) for job in todo)
+def _complete(folder: Path, key: str, shards: Sequence[DocumentShard], tokenizer: Any, processes: int | None) -> None:
+    """Bring every shard and the manifest up to date."""
+    manifest = _read_json(folder / _MANIFEST)
+    known = manifest.get("shards", {}) if manifest.get("tokenizer") == key else {}
+    entries: dict[str, Any] = {}
+    jobs = []
+    for number, shard in enumerate(shards):
+        made_from = f"{key}/{shard.fingerprint}"
+        entry = known.get(str(number), {})
+        if entry.get("source") == made_from and all(_is_whole(folder, piece) for piece in entry["pieces"]):
+            entries[str(number)] = entry
+        else:
+            jobs.append(_Job(folder, number, shard, made_from, tokenizer))
+    if not jobs and entries == known and manifest.get("complete"):
         return
-    with get_context("spawn").Pool(count) as pool:
-        yield from pool.imap_unordered(_tokenise_shard, [(*job, tokenizer) for job in todo])
+    for number, pieces in _in_parallel(jobs, processes):
+        shard = shards[number]
+        entries[str(number)] = {"name": shard.name, "source": f"{key}/{shard.fingerprint}", "pieces": pieces}
+        _write_json(folder / _MANIFEST, {"tokenizer": key, "complete": False, "shards": entries})
+    _write_json(folder / _MANIFEST, {"tokenizer": key, "complete": True, "shards": entries})
 
 
-def _tokenise_shard(job: tuple[Path, str, DocumentShard, Any]) -> tuple[str, dict[str, Any]]:
-    """One shard to its two files; runs in a worker."""
-    folder, number, shard, tokenizer = job
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+@dataclass(frozen=True)
+class _Job:
+    """One shard's work; goes to a worker as it is."""
+
+    folder: Path
+    number: int
+    shard: DocumentShard
+    made_from: str
+    tokenizer: Any
+
+
+def _in_parallel(jobs: list[_Job], processes: int | None) -> Iterator[tuple[int, list[Piece]]]:
+    """The pieces of each shard, as they come."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sources = [Path(job.shard.source) for job in jobs]
+    worth = 1 + sum(path.stat().st_size for path in sources if path.is_file()) // _BYTES_A_PROCESS
+    count = min(processes or min(cores, worth), len(jobs))
+    if count <= 1:
+        yield from map(_tokenise_shard, jobs)
+        return
+    with get_context("spawn").Pool(count, initializer=_one_thread) as pool:
+        yield from pool.imap_unordered(_tokenise_shard, jobs)
+
+
+def _one_thread() -> None:
+    """Where there are processes, each tokenizer keeps to one thread."""
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
+
+
+def _tokenise_shard(job: _Job) -> tuple[int, list[Piece]]:
+    """The pieces of one shard, those of an earlier attempt among them; runs in a worker."""
+    pieces: list[Piece] = []
+    while (piece := _finished_piece(job, len(pieces))) is not None:
+        pieces.append(piece)
+    if pieces and pieces[-1]["last"]:
+        return job.number, pieces
+    encode, dtype = _encoder(job.tokenizer)
+    batches = _batches(islice(job.shard.documents(), pieces[-1]["read"] if pieces else 0, None))
+    last = False
+    while not last:
+        piece = {"name": f"{job.number}.{len(pieces)}", "source": job.made_from, "dtype": dtype.name}
+        read = pieces[-1]["read"] if pieces else 0
+        piece |= _write_piece(job.folder / piece["name"], batches, encode, dtype, read)
+        _write_json(job.folder / f"{piece['name']}.json", piece)
+        pieces.append(piece)
+        last = piece["last"]
+    return job.number, pieces
+
+
+def _write_piece(path: Path, batches: Iterator[list[str]], encode: Any, dtype: np.dtype[Any], read: int) -> Piece:
+    """Documents up to about `TOKENS_A_PIECE`; `read` counts those of the shard that are done."""
+    tokens, offsets = path.with_name(f"{path.name}.tokens"), path.with_name(f"{path.name}.offsets.npy")
     lengths: list[np.ndarray] = []
-    side = folder / f".{number}.tokens.partial"
-    held: list[str] = []
-    with side.open("wb") as file:
-
-        def flush() -> None:
-            encoded = tokenizer(held, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-            lengths.append(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
-            file.write(np.concatenate([np.asarray(ids, dtype=dtype) for ids in encoded]).tobytes())
-            held.clear()
-
-        for text in shard.documents():
-            held.append(text)
-            if len(held) == _DOCUMENTS_AT_ONCE:
-                flush()
-        if held:
-            flush()
+    total = 0
+    last = True
+    with _side(tokens).open("wb") as file:
+        for texts in batches:
+            read += len(texts)
+            ids = [np.asarray(found, dtype=dtype) for found in encode(texts)]
+            lengths.append(np.fromiter((len(found) for found in ids), dtype=np.int64, count=len(ids)))
+            file.write(np.concatenate(ids).tobytes())
+            total += int(lengths[-1].sum())
+            if total >= TOKENS_A_PIECE:
+                last = False
+                break
     counts = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
-    offsets = np.concatenate([[0], counts[counts > 0].cumsum()]).astype(np.int64)
-    with (folder / f".{number}.offsets.partial").open("wb") as file:
-        np.save(file, offsets)
-    (folder / f".{number}.offsets.partial").replace(folder / f"{number}.offsets.npy")
-    side.replace(folder / f"{number}.tokens")
-    entry = {"source": shard.fingerprint, "name": shard.name, "dtype": dtype.name, "tokens": int(offsets[-1])}
-    return number, entry | {"documents": len(offsets) - 1}
+    starts = np.concatenate([[0], counts[counts > 0].cumsum()]).astype(np.int64)
+    with _side(offsets).open("wb") as file:
+        np.save(file, starts)
+    sizes = [_side(path).stat().st_size for path in (tokens, offsets)]
+    for file_path in (tokens, offsets):
+        _side(file_path).replace(file_path)
+    return {"tokens": total, "documents": len(starts) - 1, "read": read, "last": last, "bytes": sizes}
 
 
-def _is_whole(folder: Path, number: str, entry: dict[str, Any], shard: DocumentShard) -> bool:
-    """Whether the files of a shard are as the manifest says, and made from what the shard holds now."""
-    tokens, offsets = folder / f"{number}.tokens", folder / f"{number}.offsets.npy"
-    if entry["source"] != shard.fingerprint or not tokens.is_file() or not offsets.is_file():
-        return False
-    return tokens.stat().st_size == entry["tokens"] * np.dtype(entry["dtype"]).itemsize
+def _finished_piece(job: _Job, number: int) -> Piece | None:
+    """A piece that an earlier attempt finished, if it is whole and made from what the shard holds now."""
+    piece = _read_json(job.folder / f"{job.number}.{number}.json")
+    return piece if piece.get("source") == job.made_from and _is_whole(job.folder, piece) else None
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
+    """Lists of documents of about `_CHARACTERS_AT_ONCE` in all, so that memory does not grow with documents."""
+    held: list[str] = []
+    size = 0
+    for text in documents:
+        held.append(text)
+        size += len(text)
+        if size >= _CHARACTERS_AT_ONCE:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def _encoder(tokenizer: Any) -> tuple[Any, np.dtype[Any]]:
+    """Texts -> lists of ids without special tokens, by a copy of the tokenizer that cuts and pads nothing."""
+    from tokenizers import Tokenizer
+
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        return lambda texts: tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"], dtype
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = True
+    return lambda texts: [e.ids for e in copy.encode_batch_fast(texts, add_special_tokens=False)], dtype
+
+
+def _is_whole(folder: Path, piece: Piece) -> bool:
+    """Whether the files of a piece are there and as long as they were."""
+    paths = (folder / f"{piece['name']}.tokens", folder / f"{piece['name']}.offsets.npy")
+    sizes: list[int] = piece["bytes"]
+    return [path.stat().st_size if path.is_file() else -1 for path in paths] == sizes
+
+
+def _side(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / _MANIFEST).read_text())  # type: ignore[no-any-return]
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
-        return {"shards": {}}
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    side = folder / f".{_MANIFEST}.partial"
-    side.write_text(json.dumps(manifest, indent=1))
-    side.replace(folder / _MANIFEST)
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    _side(path).write_text(json.dumps(value, indent=1))
+    _side(path).replace(path)
