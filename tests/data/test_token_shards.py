@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from hfcourse.data import token_shards, tokenizers
@@ -194,20 +195,15 @@ def test_several_processes_give_the_same(tokenizer: PreTrainedTokenizerBase, tmp
     assert read(one) == read(two) == expected(tokenizer, *shards)
 
 
-def _tokenise_in(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenise([lines("a", count=3000), lines("b", count=3000)], tokenizer, folder=folder)
-
-
 def test_two_runs_at_once_share_a_store(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    runs = [context.Process(target=_tokenise_in, args=(tmp_path, tokenizer)) for _ in range(2)]
-    for run in runs:
+    """The second one waits, and then finds everything done."""
+    run = threading.Thread(target=tokenise, args=([lines("a")], tokenizer), kwargs={"folder": tmp_path})
+    with FileLock(tmp_path / ".lock"):
         run.start()
-    for run in runs:
-        run.join(60)
-    assert [run.exitcode for run in runs] == [0, 0]
-    assert TokenStore.open(tmp_path).documents == 6000
-    assert not list(tmp_path.glob(".*.partial"))
+        run.join(0.3)
+        assert run.is_alive() and not (tmp_path / "manifest.json").exists()
+    run.join(20)
+    assert read(TokenStore.open(tmp_path)) == expected(tokenizer, lines("a"))
 
 
 def test_memory_does_not_grow_with_the_corpus(
