@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import ast
 import builtins
+import gc
 import importlib.util
+import inspect
+import json
+import os
 import re
+import subprocess
+import sys
 import sysconfig
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import tempfile
+import textwrap
+import warnings
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from . import _prose
 
 # The package's own dependencies and what those bring along. What is not installed is left out.
 PACKAGES = (
@@ -90,41 +99,95 @@ def source_files(data_dir: str | None) -> list[tuple[str, str, Path]]:
 
 
 def read_all(data_dir: str | None) -> list[Record]:
-    """Every docstring of every file: see `read_file` for the fields. In parallel; the order is fixed."""
+    """Every docstring of every file: see `read_file` for the fields. In parallel; the order is fixed.
+
+    The workers are processes of this module alone: they see nothing of the caller's main script, so a script of a few
+    lines without a main guard may call this.
+
+    Raises:
+        OSError: a worker died.
+    """
     files = source_files(data_dir)
-    if len(files) < 200:
+    workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    if workers == 1 or len(files) < 500:
         return [record for file in files for record in read_file(file)]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        return [record for records in pool.map(read_file, files, chunksize=100) for record in records]
+    results: list[list[Record]] = [[] for _ in files]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
+    with tempfile.TemporaryDirectory() as folder:
+        started = []
+        for number in range(workers):
+            jobs = Path(folder, f"{number}.in")
+            jobs.write_text(json.dumps([(package, name, str(path)) for package, name, path in files[number::workers]]))
+            with jobs.open("rb") as given, Path(folder, f"{number}.out").open("wb") as answers:
+                command = [sys.executable, "-m", __name__]
+                started.append(subprocess.Popen(command, stdin=given, stdout=answers, env=environment))
+        for number, process in enumerate(started):
+            if process.wait() != 0:
+                raise OSError(f"reading the installed sources failed: a worker ended with {process.returncode}")
+            results[number::workers] = json.loads(Path(folder, f"{number}.out").read_bytes())
+    return [record for records in results for record in records]
 
 
 def read_file(file: tuple[str, str, Path]) -> list[Record]:
-    """One file's docstrings in order: package, module, name, kind, doc, parameters, raises, source."""
+    """One file's docstrings in order.
+
+    Fields: package, module, name, kind (module, class, function, topic or text), doc, paragraphs and entries (see
+    `_prose.parse`), parameters, raises, source. A file that is no Python of today gives none.
+    """
     package, module, path = file
     try:
         text = path.read_text(encoding="utf-8")
-        tree = ast.parse(text)
+        if not ('"""' in text or "'''" in text):
+            return []
+        with warnings.catch_warnings():  # escapes like "\d" in the sources of others
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
     except (OSError, SyntaxError, UnicodeDecodeError, ValueError, RecursionError):
         return []
-    where = {"package": package, "module": module}
-    if module == "pydoc_data.topics":
-        return [where | topic for topic in _language_reference(tree)]
-    return [where | record for record in _records(tree, text, "")]
+    lines = text.split("\n")
+    found = _language_reference(tree) if module == "pydoc_data.topics" else _records(tree, lines, "")
+    records = []
+    for record in found:
+        paragraphs, entries = _prose.parse(record["doc"])
+        parts = {"paragraphs": paragraphs, "entries": [entry._asdict() for entry in entries]}
+        records.append({"package": package, "module": module} | record | parts)
+    return records
 
 
-def _records(node: ast.AST, text: str, prefix: str) -> Iterator[Record]:
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        name = getattr(node, "name", "")
-        doc = ast.get_docstring(node)
-        if doc and len(doc) >= 20:
-            yield _record(node, text, prefix + name, doc)
-        prefix = f"{prefix}{name}." if name else ""
-        for child in node.body:
-            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from _records(child, text, prefix)
+def _records(node: ast.AST, lines: list[str], prefix: str) -> Iterator[Record]:
+    """The docstrings of a module, class or function and of what is defined right inside it."""
+    name = getattr(node, "name", "")
+    doc = ast.get_docstring(node)  # type: ignore[arg-type]
+    if doc and len(doc) >= 20:
+        yield _record(node, lines, prefix + name, doc)
+    prefix = f"{prefix}{name}." if name else ""
+    for child in node.body:  # type: ignore[attr-defined]
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _records(child, lines, prefix)
+        elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
+            yield from _added(child.value)
 
 
-def _record(node: Any, text: str, name: str, doc: str) -> Record:
+def _added(call: ast.Call) -> Iterator[Record]:
+    """Docstrings given to compiled functions: ``add_docstr(torch.abs, "...")``, ``add_newdoc("numpy", ...)``."""
+    if not re.search(r"add_\w*doc", ast.unparse(call.func)):
+        return
+    for argument in call.args:
+        texts = [node.value for node in ast.walk(argument) if isinstance(node, ast.Constant)]
+        doc = max((text for text in texts if isinstance(text, str)), key=len, default="")
+        if len(doc) >= 40:
+            name = ast.unparse(call.args[0]).strip("'\"")
+            yield {
+                "name": name,
+                "kind": "text",
+                "doc": inspect.cleandoc(doc),
+                "parameters": [],
+                "raises": [],
+                "source": "",
+            }
+
+
+def _record(node: Any, lines: list[str], name: str, doc: str) -> Record:
     record: Record = {"name": name, "kind": "function", "doc": doc, "parameters": [], "raises": [], "source": ""}
     if isinstance(node, ast.Module):
         return record | {"kind": "module"}
@@ -136,7 +199,7 @@ def _record(node: Any, text: str, name: str, doc: str) -> Record:
         record["parameters"] = _parameters(function.args)
         record["raises"] = sorted(set(_raised(function)))
     if record["kind"] == "function":
-        record["source"] = _source(node, text)
+        record["source"] = _source(node, lines)
     return record
 
 
@@ -164,15 +227,13 @@ def _raised(function: ast.AST) -> Iterator[str]:
                 yield called.id
 
 
-def _source(function: Any, text: str) -> str:
+def _source(function: Any, lines: list[str]) -> str:
     """A function's code without its docstring; empty if it is long or nothing but the docstring."""
-    if len(function.body) < 2:
+    if len(function.body) < 2 or function.body[0].lineno == function.lineno:
         return ""
-    lines = text.split("\n")
     head = lines[function.lineno - 1 : function.body[0].lineno - 1]
     body = lines[function.body[0].end_lineno : function.end_lineno]
-    indent = len(head[0]) - len(head[0].lstrip()) if head else 0
-    source = "\n".join(line[indent:] for line in head + body)
+    source = textwrap.dedent("\n".join(head + body)).strip("\n")
     return source if len(source) <= _LONGEST_SOURCE else ""
 
 
@@ -185,46 +246,13 @@ def _language_reference(tree: ast.Module) -> Iterator[Record]:
                 yield {"name": name, "kind": "topic", "doc": doc} | empty
 
 
-_ROLE = re.compile(r":[\w:]+:`~?([^`<]*?)(?:\s*<[^`>]*>)?`")
-_LINK = re.compile(r"\[`?([^\]`]+)`?\](?:\([^)]*\))?|`([^`<]+?)\s*<[^`>]*>`_+")
-_MARKS = re.compile(r"`+|\*\*|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)")
-_DRAWN = re.compile(r"^[\s=~^\-+|*#.:_<>/\\]*$")
-
-
-def prose(doc: str) -> str:
-    """A docstring without doctests, tables, rules and markup; paragraphs stay apart by blank lines."""
-    kept: list[str] = []
-    in_example = False
-    for line in doc.split("\n"):
-        bare = line.strip()
-        if bare.startswith((">>>", "...", "$ ", "```")):
-            in_example = bare != "```"
-            continue
-        if not bare:
-            in_example = False
-        if in_example or bare.startswith((".. ", "|", "+--", "!!!", "<")) or (bare and _DRAWN.match(bare)):
-            continue
-        kept.append(bare)
-    text = _ROLE.sub(r"\1", "\n".join(kept))
-    text = _LINK.sub(lambda match: match[1] or match[2], text)
-    text = _MARKS.sub("", text)
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+", " ", text)).strip()
-
-
-def first_sentence(text: str) -> str:
-    """Up to the first full stop or blank line, on one line."""
-    paragraph = " ".join(text.split("\n\n")[0].split())
-    match = re.match(r"(.+?[.!?])(?=\s+[A-Z(]|$)", paragraph)
-    return match[1] if match else paragraph
-
-
-def is_english(text: str) -> bool:
-    """A rough test that keeps prose and drops formulas, licence blocks and other scripts."""
-    letters = sum(character.isalpha() and character.isascii() for character in text)
-    return len(text.split()) >= 4 and letters >= 0.65 * len(text.replace(" ", ""))
-
-
-def signature(record: Record) -> str:
-    """``name(first, second=1)`` as one would write it."""
-    parts = [p["name"] + (f"={p['default']}" if p["default"] else "") for p in record["parameters"]]
+def signature(record: Record, names: Collection[str] | None = None) -> str:
+    """``name(first, second=1)`` as one would write it; with `names`, of these parameters alone."""
+    chosen = [p for p in record["parameters"] if names is None or p["name"] in names]
+    parts = [p["name"] + (f"={p['default']}" if p["default"] else "") for p in chosen]
     return f"{record['name'].split('.')[-1]}({', '.join(parts)})"
+
+
+if __name__ == "__main__":
+    gc.disable()  # trees have no cycles, and looking for some takes a third of the time
+    json.dump([read_file((package, module, Path(path))) for package, module, path in json.load(sys.stdin)], sys.stdout)
