@@ -80,6 +80,7 @@ def build(
     inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
     model_class = native_class(inner, heads)
     torch.manual_seed(seed)
+    other_labels = model_class is not None and not fresh and _has_other_labels(saved, heads[0])
     if model_class is None:
         model = _headed(name, saved, inner, heads, settings, fresh, need_trained_head)
     else:
@@ -92,8 +93,11 @@ def build(
             _copy_backbone(HeadedModel.from_pretrained(locate(name)).backbone, model, name)
         else:
             model = _from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
-    if fresh and need_trained_head:
-        raise ModelError(f"model {name!r} has fresh weights: there is nothing to evaluate; train it first")
+            if other_labels:  # as many classes, but other ones: their weights would mislead
+                trained, model = model, model_class._from_config(inner, **arguments)
+                _copy_backbone(trained, model, name)
+    if (fresh or other_labels) and need_trained_head:
+        raise ModelError(f"model {name!r} has no trained head for this task: train it first")
     return model  # type: ignore[no-any-return]
 
 
@@ -144,6 +148,17 @@ def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
         "all": sum(p.numel() for p in parameters),
         "trained": sum(p.numel() for p in parameters if p.requires_grad),
     }
+
+
+def _has_other_labels(config: PreTrainedConfig, head: HeadSpec) -> bool:
+    """Whether a checkpoint's classes have names of their own that are not the task's."""
+    if head.kind not in {"sequence", "frame"} or head.problem == "regression" or not config.architectures:
+        return False
+    suffix = {"sequence": "ForSequenceClassification", "frame": "ForTokenClassification"}[head.kind]
+    theirs = [config.id2label[number] for number in range(config.num_labels)]
+    generic = all(label == f"LABEL_{number}" for number, label in enumerate(theirs))
+    named = config.architectures[0].endswith(suffix) and not generic
+    return named and [label.casefold() for label in theirs] != [label.casefold() for label in head.labels]
 
 
 def _describe_head(config: PreTrainedConfig, head: HeadSpec, tokenizer: PreTrainedTokenizerBase | None) -> None:
