@@ -71,6 +71,7 @@ _EXCEPTIONS = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
 }
 _LONGEST_SOURCE = 1500
+_FEWEST_FOR_WORKERS = 500
 
 Record = dict[str, Any]
 
@@ -108,8 +109,8 @@ def read_all(data_dir: str | None) -> list[Record]:
         OSError: a worker died.
     """
     files = source_files(data_dir)
-    workers = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if workers == 1 or len(files) < 500:
+    workers = _workers()
+    if workers == 1 or len(files) < _FEWEST_FOR_WORKERS:
         return [record for file in files for record in read_file(file)]
     results: list[list[Record]] = [[] for _ in files]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
@@ -126,6 +127,10 @@ def read_all(data_dir: str | None) -> list[Record]:
                 raise OSError(f"reading the installed sources failed: a worker ended with {process.returncode}")
             results[number::workers] = json.loads(Path(folder, f"{number}.out").read_bytes())
     return [record for records in results for record in records]
+
+
+def _workers() -> int:
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def read_file(file: tuple[str, str, Path]) -> list[Record]:

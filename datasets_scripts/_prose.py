@@ -81,6 +81,7 @@ def _without_blocks(doc: str) -> list[Line]:
         if not text:
             in_example = in_table = False
         if fenced or (skipped_past >= 0 and (not text or indent > skipped_past)):
+            kept.append(Line(0, ""))
             continue
         skipped_past = -1
         in_example = in_example or text.startswith((">>>", "$ "))

@@ -139,7 +139,13 @@ def _without_leaks(rows: Iterator[tuple[str, Record]], key: str) -> Iterator[tup
 
 
 def _distinct(records: list[Record]) -> list[Record]:
-    """Without copies, and with at most two of those that differ in names and numbers alone."""
+    """Without copies, without what several packages say word for word, and with at most two of near-copies.
+
+    Near-copies differ in names and numbers alone, as in the many models of one library.
+    """
+    owners: dict[str, set[str]] = {}
+    for record in records:
+        owners.setdefault(record["doc"], set()).add(record["package"])
     seen: Counter[str] = Counter()
     kept = []
     for record in records:
@@ -147,6 +153,6 @@ def _distinct(records: list[Record]) -> list[Record]:
         exact = hashlib.sha256(record["doc"].encode()).hexdigest()
         seen[rough] += 1
         seen[exact] += 1
-        if seen[rough] <= 2 and seen[exact] == 1:
+        if seen[rough] <= 2 and seen[exact] == 1 and len(owners[record["doc"]]) == 1:
             kept.append(record)
     return kept
