@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from hfcourse.backbones.load import from_scratch
 from hfcourse.backbones.settings import BackboneConfig
@@ -19,7 +20,7 @@ from hfcourse.heads.masked_lm import MaskedLMHead
 from hfcourse.heads.sequence import MultipleChoiceHead, PairHead, SequenceHead
 from hfcourse.heads.spec import HeadSpec
 
-_HEADS: dict[str, type[Head]] = {
+_HEADS: dict[str, Callable[[HeadSpec, int, float], Head]] = {
     "sequence": SequenceHead,
     "multiple_choice": MultipleChoiceHead,
     "pair": PairHead,
@@ -89,7 +90,8 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
 
     def _make_head(self, spec: HeadSpec, inner: PreTrainedConfig) -> Head:
         if spec.kind == "masked_lm":
-            vocabulary, embedding = self.backbone.get_input_embeddings().weight.shape
+            table: Any = self.backbone.get_input_embeddings()
+            vocabulary, embedding = table.weight.shape
             return MaskedLMHead(spec, inner.hidden_size, embedding, vocabulary)
         dropout = getattr(inner, "hidden_dropout_prob", None)
         dropout = getattr(inner, "classifier_dropout", None) if dropout is None else dropout
@@ -122,7 +124,7 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         output = self.backbone(**inputs, output_hidden_states=mix)
         states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
         mask = inputs.get("attention_mask")
-        embedding = self.get_input_embeddings().weight if "masked_lm" in self.heads else None
+        embedding: Any = self.get_input_embeddings().weight if "masked_lm" in self.heads else None
         return States(
             states=states,
             layers=output.hidden_states if mix else None,

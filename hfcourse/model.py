@@ -46,7 +46,7 @@ def native_class(config: PreTrainedConfig, heads: Sequence[HeadSpec]) -> type[Pr
     if len(heads) != 1 or heads[0].kind not in _NATIVE:
         return None
     try:
-        return _NATIVE[heads[0].kind][type(config)]  # type: ignore[no-any-return]
+        return _NATIVE[heads[0].kind][type(config)]  # type: ignore[return-value]
     except KeyError:
         return None
 
@@ -81,6 +81,7 @@ def build(
     model_class = native_class(inner, heads)
     torch.manual_seed(seed)
     other_labels = model_class is not None and not fresh and _has_other_labels(saved, heads[0])
+    model: Any
     if model_class is None:
         model = _headed(name, saved, inner, heads, settings, fresh, need_trained_head)
     else:
@@ -122,7 +123,7 @@ def trained_labels(name: str, head: str, backbone: BackboneConfig | None = None)
         return next((spec.labels for spec in config.specs if spec.kind == head), ())
     suffix = {"sequence": "ForSequenceClassification", "frame": "ForTokenClassification"}.get(head)
     if suffix and any(architecture.endswith(suffix) for architecture in config.architectures or ()):
-        return tuple(config.id2label[number] for number in range(config.num_labels))
+        return _class_names(config)
     return ()
 
 
@@ -150,12 +151,17 @@ def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
     }
 
 
+def _class_names(config: Any) -> tuple[str, ...]:
+    """A checkpoint's classes in the order of their numbers."""
+    return tuple(config.id2label[number] for number in range(config.num_labels))
+
+
 def _has_other_labels(config: PreTrainedConfig, head: HeadSpec) -> bool:
     """Whether a checkpoint's classes have names of their own that are not the task's."""
     if head.kind not in {"sequence", "frame"} or head.problem == "regression" or not config.architectures:
         return False
     suffix = {"sequence": "ForSequenceClassification", "frame": "ForTokenClassification"}[head.kind]
-    theirs = [config.id2label[number] for number in range(config.num_labels)]
+    theirs = _class_names(config)
     generic = all(label == f"LABEL_{number}" for number, label in enumerate(theirs))
     named = config.architectures[0].endswith(suffix) and not generic
     return named and [label.casefold() for label in theirs] != [label.casefold() for label in head.labels]

@@ -99,7 +99,7 @@ def attention_arguments(settings: BackboneConfig, model_class: Any) -> dict[str,
     if settings.attention != "auto":
         return {"attn_implementation": settings.attention}
     import torch
-    from transformers.utils import is_flash_attn_2_available
+    from transformers.utils.import_utils import is_flash_attn_2_available
 
     flash = torch.cuda.is_available() and is_flash_attn_2_available()
     return {"attn_implementation": "flash_attention_2"} if flash and model_class._supports_flash_attn else {}
@@ -114,7 +114,7 @@ def from_scratch(config: PreTrainedConfig, settings: BackboneConfig) -> PreTrain
     """A bare backbone with fresh weights."""
     from transformers import AutoModel
 
-    model_class = AutoModel._model_mapping[type(config)]
+    model_class: Any = AutoModel._model_mapping[type(config)]
     if isinstance(model_class, tuple):
         model_class = model_class[0]
     arguments = attention_arguments(settings, model_class) | bare_arguments(model_class)

@@ -75,8 +75,7 @@ def lines_of(path: Path) -> Iterator[str]:
     Raises:
         DataError: a line that is not UTF-8.
     """
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as stream:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             try:
                 yield raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
@@ -92,7 +91,7 @@ def _table_rows(path: Path, text: str, kind: str) -> list[dict[str, Any]]:
     csv follows the usual quoting. In tsv a quote is quoting only where that reads every row with the header's
     number of cells, and an ordinary character otherwise: many corpora contain bare quotes.
     """
-    attempts = [csv.QUOTE_MINIMAL] if kind == "csv" else [csv.QUOTE_NONE, csv.QUOTE_MINIMAL]
+    attempts: list[Any] = [csv.QUOTE_MINIMAL] if kind == "csv" else [csv.QUOTE_NONE, csv.QUOTE_MINIMAL]
     wrong = ""
     csv.field_size_limit(2**31 - 1)
     for quoting in attempts:

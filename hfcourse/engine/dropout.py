@@ -69,7 +69,7 @@ def _attention(
 def fast_dropout_in(model: nn.Module) -> Iterator[None]:
     """Within the block every `nn.Dropout` of the model, and its SDPA attention, draws fast; weights are not touched."""
     changed = [module for module in model.modules() if type(module) is nn.Dropout and module.p > 0]
-    attending = [
+    attending: list[Any] = [
         module
         for module in model.modules()
         if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa"
@@ -77,13 +77,13 @@ def fast_dropout_in(model: nn.Module) -> Iterator[None]:
     AttentionInterface.register(_ATTENTION, _attention)
     AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
     try:
-        for module in changed:
-            module.__class__ = FastDropout
+        for dropout in changed:
+            dropout.__class__ = FastDropout
         for module in attending:
             module.config._attn_implementation = _ATTENTION
         yield
     finally:
-        for module in changed:
-            module.__class__ = nn.Dropout
+        for dropout in changed:
+            dropout.__class__ = nn.Dropout
         for module in attending:
             module.config._attn_implementation = "sdpa"

@@ -249,7 +249,8 @@ class _Loop:
 
     def _save_model(self, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
         with self.run.replacing(folder) as side:
-            self.state.model.save_pretrained(side)
+            model: Any = self.state.model
+            model.save_pretrained(side)
             if tokenizer is not None:
                 tokenizer.save_pretrained(side)
 

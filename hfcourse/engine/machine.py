@@ -46,7 +46,7 @@ def has_bf16_units() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     cpu = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
     if "AMX" in cpu.upper():
         return True

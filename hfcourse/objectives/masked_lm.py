@@ -32,7 +32,7 @@ class MaskedLM(Objective):
         return counts | ({"pair": len(batch["pair_labels"])} if "pair_labels" in batch else {})
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
-        inner = model.module if hasattr(model, "module") else model
+        inner: Any = model.module if hasattr(model, "module") else model
         if hasattr(inner, "heads"):
             return _headed(model, batch, need_logits=need_logits)
         return _native(model, inner, batch, need_logits=need_logits)
@@ -52,7 +52,7 @@ def _headed(model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
     return Output(losses=output.losses, logits=logits)
 
 
-def _native(model: nn.Module, inner: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
+def _native(model: nn.Module, inner: Any, batch: Batch, *, need_logits: bool) -> Output:
     inputs = {k: v for k, v in batch.items() if k not in {"labels", "positions", "pair_labels"}}
     losses: dict[str, Tensor] = {}
     logits: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def _native(model: nn.Module, inner: nn.Module, batch: Batch, *, need_logits: bo
         with masked_states_only(inner, batch["positions"]):
             output = model(**inputs)
         states = (output.prediction_logits if "prediction_logits" in output else output.logits).squeeze(0)
-        projection = inner.get_output_embeddings()  # type: ignore[operator]
+        projection = inner.get_output_embeddings()
         targets = batch["labels"].flatten()[batch["positions"]]
         losses["masked_lm"] = linear_cross_entropy(states, projection.weight, projection.bias, targets)
         if need_logits:
@@ -83,14 +83,14 @@ def _judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def masked_states_only(model: nn.Module, positions: Tensor) -> Iterator[None]:
+def masked_states_only(model: Any, positions: Tensor) -> Iterator[None]:
     """Within the block a native masked-LM class answers with (1, M, E): the states that its projection would get.
 
     The backbone's output is cut down to `positions` before the class's own transform sees it, and the vocabulary
     projection passes its input through. No weight, hook or name of the model changes.
     """
     prefix = model.base_model_prefix
-    backbone, projection = getattr(model, prefix), model.get_output_embeddings()  # type: ignore[operator]
+    backbone, projection = getattr(model, prefix), model.get_output_embeddings()
 
     def gathered(*args: Any, **kwargs: Any) -> Any:
         output = backbone(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class ReplacedTokens(Objective):
 
     def __init__(self, weight: float = DISCRIMINATOR_WEIGHT) -> None:
         self.weights = {"generator": 1.0, "replaced_tokens": weight}
-        self.generator: nn.Module | None = None
+        self.generator: Any = None
 
     def bind(self, model: nn.Module) -> None:
         """Make the generator.
@@ -38,7 +39,7 @@ class ReplacedTokens(Objective):
         Raises:
             ConfigError: the backbone has no masked-LM class to generate with.
         """
-        inner = getattr(model, model.base_model_prefix)
+        inner = getattr(model, str(model.base_model_prefix))
         config = copy.deepcopy(inner.config)
         config.num_hidden_layers = max(1, config.num_hidden_layers // 4)
         if getattr(config, "layer_types", None):
@@ -67,7 +68,7 @@ class ReplacedTokens(Objective):
         self.generator.train(model.training)
         with masked_states_only(self.generator, positions):
             states = self.generator(**inputs).logits.squeeze(0)
-        projection = self.generator.get_output_embeddings()  # type: ignore[operator]
+        projection = self.generator.get_output_embeddings()
         generator_loss = linear_cross_entropy(states, projection.weight, projection.bias, originals)
         with torch.no_grad():
             sampled = sample(projection(states), batch["draws"])

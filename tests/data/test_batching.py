@@ -55,6 +55,6 @@ def test_empty_split_has_no_step() -> None:
 def test_processes_share_a_step_without_overlap(processes: int, tokens: int) -> None:
     for rows in plan(LENGTHS, examples=8, seed=3, epoch=0):
         shares = [micro_batches(rows, LENGTHS, process=p, processes=processes, tokens=tokens) for p in range(processes)]
-        assert sorted(np.concatenate(sum(shares, [])).tolist()) == sorted(rows.tolist())
-        for part in sum(shares, []):
+        assert sorted(np.concatenate([part for share in shares for part in share]).tolist()) == sorted(rows.tolist())
+        for part in [part for share in shares for part in share]:
             assert len(part) and (not tokens or len(part) == 1 or len(part) * LENGTHS[part].max() <= tokens)
