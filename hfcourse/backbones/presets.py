@@ -47,6 +47,8 @@ def _modern(size: str) -> dict[str, Any]:
         "mlp_dropout": 0.1,
         "attention_dropout": 0.1,
         "classifier_dropout": 0.1,
+        # Masked words train every state but the first one's summary: the mean says more about a whole input.
+        "classifier_pooling": "mean",
     }
 
 
