@@ -61,7 +61,7 @@ def newest_good(run: Path) -> Path | None:
         wrong = damage(place)
         if wrong is None:
             return place
-        warnings.warn(f"{place} is damaged ({wrong}): using the one before", stacklevel=2)
+        warnings.warn(f"{place} is damaged ({wrong}): passing it over", stacklevel=2)
     return None
 
 

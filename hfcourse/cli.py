@@ -55,7 +55,7 @@ def _guarded(action: Callable[[], None]) -> int:
 
 def _dispatch(words: list[str]) -> None:
     verbs = {"run": _run, "list": _list, "show": _show, "copy": _copy, "predict": _predict, "report": _report}
-    if not words or words[0] in {"-h", "--help", "help"} or "--help" in words[1:2]:
+    if not words or words[0] in {"-h", "--help", "help"} or words[1:] in (["-h"], ["--help"]):
         print(USAGE, end="")
     elif words[0] == "--version":
         print(f"hfcourse {__version__}")
@@ -66,6 +66,9 @@ def _dispatch(words: list[str]) -> None:
 
 
 def _run(words: list[str]) -> None:
+    if {"-h", "--help"} & set(words):
+        _show(words)
+        return
     from hfcourse import recipe
     from hfcourse.engine import machine
 
@@ -75,6 +78,8 @@ def _run(words: list[str]) -> None:
 
 
 def _list(words: list[str]) -> None:
+    if words:
+        raise ConfigError("usage: hfcourse list")
     from hfcourse import recipe
 
     for one in recipe.every():
@@ -87,6 +92,7 @@ def _show(words: list[str]) -> None:
     from hfcourse import config as configs
     from hfcourse import recipe
 
+    words = [word for word in words if word not in {"-h", "--help"}]
     found, variants, config, _ = recipe.parse(words)
     print(configs.commented_yaml(config, {"recipe": found.name, "variant": list(variants)}), end="")
 

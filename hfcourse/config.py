@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import functools
 import inspect
+import json
+import math
 import textwrap
-import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import yaml
 
+from hfcourse import values as typed
 from hfcourse.errors import ConfigError, unknown
 
 T = TypeVar("T")
@@ -32,8 +35,12 @@ def to_dict(config: Any) -> dict[str, Any]:
             kind = getattr(type(value), "kind", None)
             values[field.name] = ({"kind": kind} if kind else {}) | to_dict(value)
         else:
-            values[field.name] = list(value) if isinstance(value, tuple) else value
+            values[field.name] = _plain(value)
     return values
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "", prefix: str = "") -> T:
@@ -46,47 +53,53 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "", prefi
         prefix: the dotted name of this part, for errors.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one), or a value of the wrong type.
+        ConfigError: an unknown key (with the nearest known one), a value of the wrong type, or a missing one.
     """
     hints = _hints(cls)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key == "kind" and key not in hints:
+            if value != getattr(cls, "kind", value):
+                raise ConfigError(_at(where, f"{prefix}kind is {value!r}: this part is {getattr(cls, 'kind', None)!r}"))
             continue
         if key not in hints:
             raise ConfigError(_at(where, unknown("setting", prefix + str(key), [prefix + name for name in hints])))
         arguments[key] = _convert(value, hints[key], where, prefix + key)
+    lacking = [prefix + field.name for field in _required(cls) if field.name not in arguments]
+    if lacking:
+        raise ConfigError(_at(where, f"{lacking[0]} is missing: it has no default"))
     try:
         return cls(**arguments)
     except ConfigError as error:  # a contradiction found by __post_init__
         raise ConfigError(_at(where, str(error))) from None
 
 
-def override(config: T, arguments: Sequence[str]) -> T:
+def override(config: T, arguments: Sequence[str], *, others: Sequence[str] = ()) -> T:
     """A changed copy: ``--optim.lr 1e-4 --task.text=question --train.compile``.
 
     Dashes and underscores are the same. A switch may stand alone or be negated (``--no-train.compile``).
 
+    Args:
+        config: the settings.
+        arguments: words of a command line.
+        others: flags that are no settings but known to the caller: offered too where a flag is mistyped.
+
     Raises:
         ConfigError: an unknown flag (with the nearest known one), a missing value or one of the wrong type.
     """
-    values = to_dict(config)
     known = dict(_leaves(config))
+    changes: dict[str, Any] = {}
     for flag, given in _flags(arguments):
-        negated = flag not in known and flag.removeprefix("no_") in known
-        name = flag.removeprefix("no_") if negated else flag
-        if name not in known:
-            raise ConfigError(unknown("setting", f"--{flag}", [f"--{key}" for key in known]))
-        if known[name] is bool and not given:
-            value: Any = not negated
-        elif not given:
-            raise ConfigError(f"--{flag} needs a value ({_words(known[name])})")
-        else:
-            value = given if _is_tuple(known[name]) else " ".join(given)
-        *parents, leaf = name.split(".")
-        part = functools.reduce(lambda tree, key: tree[key], parents, values)
-        part[leaf] = _convert(value, known[name], "", f"--{name}")
-    return _rebuild(config, values)
+        name = flag.removeprefix("no_")
+        negated = flag not in known and typed.is_switch(known.get(name))
+        if negated and given:
+            raise ConfigError(f"--{flag} takes no value: write --{flag}, or --{name} {given[0]}")
+        if not negated and flag not in known:
+            raise ConfigError(_unknown_flag(flag, [*known, *others]))
+        *parents, leaf = (name if negated else flag).split(".")
+        part = functools.reduce(lambda tree, key: tree.setdefault(key, {}), parents, changes)
+        part[leaf] = False if negated else _from_words(flag, given, known[flag])
+    return _changed(config, changes)
 
 
 def commented_yaml(config: Any, head: Mapping[str, Any] | None = None) -> str:
@@ -106,22 +119,49 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: not YAML ({getattr(error, 'problem', error)})") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{where}{line}: not YAML ({problem})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected `key: value` lines as in a run's config.yaml")
     return values
 
 
-def _rebuild(config: T, values: dict[str, Any]) -> T:
-    """The same types as in `config`, with the values of `values`."""
-    arguments = {
-        field.name: _rebuild(getattr(config, field.name), values[field.name])
-        if dataclasses.is_dataclass(getattr(config, field.name))
-        else values[field.name]
-        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+def _changed(config: T, changes: Mapping[str, Any]) -> T:
+    """A copy with some of the settings replaced; what is not named stays as it is."""
+    values = {
+        key: _changed(getattr(config, key), value) if isinstance(value, Mapping) else value
+        for key, value in changes.items()
     }
-    arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    return type(config)(**arguments)
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _from_words(flag: str, given: list[str], hint: Any) -> Any:
+    """The value of a flag from the words behind it."""
+    if not given:
+        if typed.is_switch(hint):
+            return True
+        raise ConfigError(f"--{flag} needs a value ({typed.words(hint)})")
+    if len(given) > 1 and not typed.is_tuple(hint):
+        raise ConfigError(
+            f"{given[1]!r} after --{flag} {given[0]} is out of place: variants come before --settings, "
+            "and a value with spaces is quoted"
+        )
+    value = [part for word in given for part in typed.split(word)] if typed.is_tuple(hint) else given[0]
+    return _convert(value, hint, "", f"--{flag}")
+
+
+def _unknown_flag(flag: str, known: Iterable[str]) -> str:
+    """One line with the nearest flags: those that end alike (``--lr``: ``--optim.lr``), then those spelt alike."""
+    names = list(known)
+    last = flag.rpartition(".")[2]
+    near = [name for name in names if name.rpartition(".")[2] == last]
+    near += difflib.get_close_matches(flag, names, n=3, cutoff=0.6)
+    if not near:
+        ends = {name.rpartition(".")[2]: name for name in reversed(names)}
+        near = [ends[end] for end in difflib.get_close_matches(last, ends, n=3, cutoff=0.6)]
+    offered = ", ".join(repr(f"--{name}") for name in list(dict.fromkeys(near))[:3])
+    hint = f"did you mean {offered}?" if offered else "`hfcourse show NAME` prints every setting"
+    return f"unknown setting '--{flag}': {hint}"
 
 
 def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -140,6 +180,12 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         yield name.replace("-", "_"), given
 
 
+def _required(cls: Any) -> list[dataclasses.Field[Any]]:
+    """Fields that have no default."""
+    missing = dataclasses.MISSING
+    return [f for f in dataclasses.fields(cls) if f.init and f.default is missing and f.default_factory is missing]
+
+
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every single setting by its dotted name, with its type."""
     hints = _hints(type(config))
@@ -151,37 +197,24 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + field.name, hints[field.name]
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     """Field names and their types."""
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in {Union, types.UnionType} else (hint,)
-
-
-def _is_tuple(hint: Any) -> bool:
-    return any(typing.get_origin(option) is tuple for option in _options(hint))
-
-
 def _convert(value: Any, hint: Any, where: str, key: str) -> Any:
     """`value`, a string or already of its type, as `hint`; ConfigError if it cannot be."""
-    options = _options(hint)
-    parts = [option for option in options if dataclasses.is_dataclass(option)]
-    if parts:
+    parts = [option for option in typed.options(hint) if dataclasses.is_dataclass(option)]
+    if parts and not (value is None and type(None) in typed.options(hint)):
         return _convert_part(value, parts, where, key)
-    if type(None) in options and (value is None or str(value).lower() == "none"):
-        return None
-    for option in options:
-        try:
-            return _convert_one(value, option)
-        except (TypeError, ValueError):
-            continue
-    if all(typing.get_origin(option) is Literal for option in options if option is not type(None)):
-        raise ConfigError(_at(where, unknown(f"value of {key}", str(value), map(str, typing.get_args(options[0])))))
-    raise ConfigError(_at(where, f"{key} is {value!r}: expected {_words(hint)}"))
+    try:
+        return typed.convert(value, hint)
+    except ValueError:
+        choices = typed.choices(hint)
+        if choices and not isinstance(value, Mapping):
+            raise ConfigError(_at(where, unknown(f"value of {key}", typed.odd_one(value, hint), choices))) from None
+        raise ConfigError(_at(where, f"{key} is {value!r}: expected {typed.words(hint)}")) from None
 
 
 def _convert_part(value: Any, parts: list[Any], where: str, key: str) -> Any:
@@ -196,68 +229,22 @@ def _convert_part(value: Any, parts: list[Any], where: str, key: str) -> Any:
     return from_dict(cls, value, where=where, prefix=f"{key}.")
 
 
-def _convert_one(value: Any, hint: Any) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        for choice in arguments:
-            if value == choice or str(value) == str(choice):
-                return choice
-        raise ValueError
-    if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
-        items = [part for item in items for part in (item.split(",") if isinstance(item, str) else [item])]
-        items = [item for item in items if item != ""]
-        if arguments[-1] is Ellipsis:
-            return tuple(_convert_one(item, arguments[0]) for item in items)
-        if len(items) != len(arguments):
-            raise ValueError
-        return tuple(_convert_one(item, argument) for item, argument in zip(items, arguments, strict=True))
-    if hint is bool:
-        return _to_bool(value)
-    if value is None or isinstance(value, bool | Mapping | list | tuple):
-        raise TypeError
-    if hint is int:
-        number = float(value) if isinstance(value, str) and "e" in value.lower() else value
-        if isinstance(number, float) and not number.is_integer():
-            raise ValueError
-        return int(number)
-    return hint(value)
-
-
-def _to_bool(value: Any) -> bool:
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    if str(value).lower() not in words:
-        raise ValueError
-    return words[str(value).lower()]
-
-
-def _words(hint: Any) -> str:
-    """A type as a person says it."""
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
-
-    def one(option: Any) -> str:
-        arguments = typing.get_args(option)
-        if typing.get_origin(option) is Literal:
-            return "one of " + ", ".join(map(str, arguments))
-        if typing.get_origin(option) is tuple:
-            return "a list of " + _words(arguments[0])
-        return names.get(option, getattr(option, "__name__", str(option)))
-
-    return " or ".join(one(option) for option in _options(hint))
-
-
 def _at(where: str, message: str) -> str:
     return f"{where}: {message}" if where else message
 
 
 def _commented(config: Any, indent: str) -> Iterator[str]:
-    help_of = field_help(type(config))
+    help_of, hints = field_help(type(config)), _hints(type(config))
     kind = getattr(type(config), "kind", None)
     if kind and indent:
         yield f"{indent}kind: {kind}"
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        for line in textwrap.wrap(help_of.get(field.name, ""), 110 - len(indent)):
+        text = help_of.get(field.name, "")
+        choices = typed.choices(hints[field.name])
+        if choices:
+            text += f" [{' | '.join(choices)}]"
+        for line in textwrap.wrap(text.strip(), 110 - len(indent)):
             yield f"{indent}# {line}"
         if dataclasses.is_dataclass(value):
             yield f"{indent}{field.name}:"
@@ -267,15 +254,17 @@ def _commented(config: Any, indent: str) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    value = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).split("\n")[0]
+    """A value on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
+    lines = text.removesuffix("...\n").strip("\n").split("\n")
+    return lines[0] if len(lines) == 1 else json.dumps(value)  # a line break inside: JSON is YAML too
 
 
-@functools.cache
-def field_help(cls: type) -> dict[str, str]:
+def field_help(cls: Any) -> dict[str, str]:
     """The docstring under each field, its own class's and its bases'."""
     texts: dict[str, str] = {}
-    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+    bases: list[Any] = [base for base in cls.__mro__ if dataclasses.is_dataclass(base)]
+    for base in reversed(bases):
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):

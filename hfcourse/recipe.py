@@ -8,6 +8,7 @@ package never does by name.
 from __future__ import annotations
 
 import ast
+import glob
 import importlib.util
 import inspect
 import os
@@ -20,10 +21,12 @@ from types import ModuleType
 from typing import Any
 
 from hfcourse import config as configs
+from hfcourse import disk
 from hfcourse.errors import ConfigError, RunFolderError, unknown
 from hfcourse.run_folder import RunFolder
 
 _NOT_VARIANTS = {"base", "main"}
+_LAUNCH = ("output_dir", "config", "resume", "overwrite")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Recipe:
         return {
             function.name: _first_line(ast.get_docstring(function))
             for function in functions
-            if not function.name.startswith("_") and function.name not in _NOT_VARIANTS
+            if not function.name.startswith("_") and function.name not in _NOT_VARIANTS and _takes_one(function)
         }
 
     @property
@@ -90,6 +93,8 @@ class Recipe:
                 raise ConfigError(unknown(f"variant of {self.name}", name, self.variants))
             variant: Callable[[Any], Any] = getattr(self.module, name)
             config = variant(config)
+            if not isinstance(config, self.module.Config):
+                raise ConfigError(f"{self.path}: the variant {name} returns {type(config).__name__}, not a Config")
         return config
 
 
@@ -140,8 +145,10 @@ def parse(arguments: Sequence[str], recipe: Recipe | None = None) -> tuple[Recip
     if saved is not None:
         values = _read_saved(saved)
         named = values.pop("recipe", None)
-        variants = [str(v) for v in values.pop("variant", None) or []]
+        variants = _variants_of(values.pop("variant", None))
         if recipe is None:
+            if not names and named is None:
+                raise ConfigError(f"{saved} names no recipe: give its NAME too, such as bert/pretrain")
             recipe = find(names.pop(0) if names else str(named))
         if names:
             raise ConfigError(f"{names[0]!r}: variants do not go with --config; change settings with --name value")
@@ -153,7 +160,7 @@ def parse(arguments: Sequence[str], recipe: Recipe | None = None) -> tuple[Recip
             recipe = find(names.pop(0))
         variants = names
         config = recipe.configure(variants)
-    return recipe, variants, configs.override(config, flags), launch
+    return recipe, variants, configs.override(config, flags, others=_LAUNCH), launch
 
 
 def start(recipe: Recipe, variants: Sequence[str], config: Any, launch: Launch) -> Any:
@@ -168,18 +175,26 @@ def start(recipe: Recipe, variants: Sequence[str], config: Any, launch: Launch) 
 def copy(name: str, to: Path) -> list[Path]:
     """Copy a recipe's file and its README for editing; nothing is overwritten.
 
+    Returns:
+        The files that were written. A README that an earlier copy left as it is stays.
+
     Raises:
-        RunFolderError: a file of that name is there already.
+        RunFolderError: a file of that name is there already, or the folder cannot be written.
     """
     recipe = find(name)
     readme = recipe.path.parent / "README.md"
-    sources = [recipe.path, *([readme] if readme.is_file() else [])]
-    targets = [to / source.name for source in sources]
-    for target in targets:
+    targets = {to / source.name: source for source in [recipe.path, *([readme] if readme.is_file() else [])]}
+    same = [place for place, source in targets.items() if place != to / recipe.path.name and _equal(place, source)]
+    for target in targets.keys() - same:
         if target.exists():
             raise RunFolderError(f"{target} is there already: give another folder")
-    to.mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copyfile(source, target)) for source, target in zip(sources, targets, strict=True)]
+    with disk.clear_errors(to, "free some space, or give another folder"):
+        to.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copyfile(source, place)) for place, source in targets.items() if place not in same]
+
+
+def _equal(one: Path, other: Path) -> bool:
+    return one.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def _folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], launch: Launch) -> RunFolder:
@@ -189,31 +204,46 @@ def _folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], l
 
 def _shared_folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], launch: Launch) -> RunFolder:
     """One process makes the folder, the others learn its name (or its error)."""
+    import torch
     from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
+    from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-    state = PartialState()
+    # accelerate joins processes on a machine without an accelerator only when it is told that they are on CPU.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+    if state.num_processes == 1:
+        raise ConfigError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but the processes did not join: use torchrun")
+    run: RunFolder | None = None
     answer: list[Any] = [None]
     if state.is_main_process:
         try:
-            answer = [_folder(recipe, variants, saved, launch).path]
+            run = _folder(recipe, variants, saved, launch)
+            answer = [run.path]
         except RunFolderError as error:
             answer = [error]
     broadcast_object_list(answer)
     if isinstance(answer[0], RunFolderError):
         raise answer[0]
-    return RunFolder.attach(answer[0], resume=launch.resume)
+    return run or RunFolder.attach(answer[0], resume=launch.resume)
 
 
 def _default_folder(recipe: Recipe, variants: Sequence[str], *, resume: bool) -> Path:
-    """``runs/<recipe>-<variants>-<n>``: the next free number, or the last one to resume."""
+    """``runs/<recipe>-<variants>-<n>``: a new number, or the last one to resume."""
     stem = "-".join([recipe.name.replace("/", "-"), *variants])
-    number = 1
-    while (Path("runs") / f"{stem}-{number}").exists():
-        number += 1
+    numbers = [path.name.removeprefix(f"{stem}-") for path in Path("runs").glob(f"{glob.escape(stem)}-*")]
+    last = max([int(number) for number in numbers if number.isdecimal()], default=0)
     if resume:
-        number = max(number - 1, 1)
-    return Path("runs") / f"{stem}-{number}"
+        return Path("runs") / f"{stem}-{max(last, 1)}"
+    while True:
+        path = Path("runs") / f"{stem}-{last + 1}"
+        try:
+            path.mkdir(parents=True)  # takes the number, should another run start right now
+            return path
+        except FileExistsError:
+            if not path.is_dir():  # `runs` is a file, or something of that name is in the way
+                return path
+            last += 1
+        except OSError:  # said by RunFolder in its own words
+            return path
 
 
 def _is_ours(recipe: Recipe) -> bool:
@@ -233,11 +263,13 @@ def _launch(flags: list[str]) -> tuple[Launch, Path | None, list[str]]:
     words = iter(flags)
     for word in words:
         name, equals, _ = word[2:].replace("-", "_").partition("=") if word.startswith("--") else ("", "", "")
-        if name in {"resume", "overwrite"} and not equals:
+        if name in {"resume", "overwrite"}:
+            if equals:
+                raise ConfigError(f"--{name} takes no value")
             taken[name] = "true"
         elif name in {"output_dir", "config"}:
             taken[name] = word.partition("=")[2] if equals else next(words, "")
-            if not taken[name]:
+            if not taken[name] or (not equals and taken[name].startswith("--")):
                 raise ConfigError(f"--{name} needs a value")
         else:
             rest.append(word)
@@ -262,6 +294,11 @@ def _from_saved(recipe: Recipe, variants: list[str], values: dict[str, Any], pat
     return configs.from_dict(recipe.module.Config, _merged(known, values), where=str(path))
 
 
+def _variants_of(saved: Any) -> list[str]:
+    """The ``variant`` of a saved file: a list, or one name as a person writes it."""
+    return saved.split() if isinstance(saved, str) else [str(name) for name in saved or []]
+
+
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
@@ -269,6 +306,11 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         same = nested and value.get("kind", merged[key].get("kind")) == merged[key].get("kind")
         merged[key] = _merged(merged[key], value) if same else value
     return merged
+
+
+def _takes_one(function: ast.FunctionDef) -> bool:
+    """Whether a function has the shape of a variant: one argument, the Config."""
+    return len(function.args.args) + len(function.args.posonlyargs) == 1 and not function.args.kwonlyargs
 
 
 def _first_line(text: str | None) -> str:

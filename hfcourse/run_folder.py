@@ -14,7 +14,6 @@ Reports, suites and resuming read nothing else.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -24,12 +23,12 @@ from typing import Any
 
 import yaml
 
-from hfcourse import checkpoints
+from hfcourse import checkpoints, disk
+from hfcourse.config import read_yaml
 from hfcourse.errors import RunFolderError
 
 # What may differ between a run and its resumption: it changes what a person sees, not what is computed.
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
-_ADVICE = "free some space, or give another --output_dir"
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}
 
 
@@ -55,7 +54,7 @@ class RunFolder:
             RunFolderError: it holds another run or foreign files, or cannot be written.
         """
         run = cls(Path(path), resume=resume, overwrite=overwrite)
-        with run._clear_errors(run.path):
+        with disk.clear_errors(run.path):
             if run.path.is_dir() and any(run.path.iterdir()):
                 run._take_over(config)
             run.path.mkdir(parents=True, exist_ok=True)
@@ -89,8 +88,9 @@ class RunFolder:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The run's resolved settings."""
-        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        """The run's resolved settings; ConfigError if a hand has broken the file."""
+        place = self.path / "config.yaml"
+        return read_yaml(place.read_text(encoding="utf-8", errors="replace"), str(place))
 
     @property
     def finished(self) -> bool:
@@ -108,7 +108,7 @@ class RunFolder:
         """Write a file whole or not at all; an older one stays intact if it fails."""
         place = self.path / name
         side = place.with_name(f".{place.name}.partial")
-        with self._clear_errors(place):
+        with disk.clear_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with side.open("w", encoding="utf-8") as file:
@@ -134,21 +134,23 @@ class RunFolder:
         return self.write_text(f"predictions/{split}.jsonl", lines)
 
     def read_predictions(self, split: str) -> list[dict[str, Any]]:
-        """What `write_predictions` wrote; empty if there is none."""
-        return _read_lines(self.path / "predictions" / f"{split}.jsonl")
+        """What `write_predictions` wrote; empty if there is none.
+
+        Raises:
+            RunFolderError: a line was damaged since.
+        """
+        return disk.read_lines(self.path / "predictions" / f"{split}.jsonl", may_be_torn=False)
 
     @contextlib.contextmanager
-    def replacing(self, folder: Path, advice: str = _ADVICE) -> Iterator[Path]:
+    def replacing(self, folder: Path, advice: str = disk.ADVICE) -> Iterator[Path]:
         """An empty side folder that takes the place of `folder` when the block ends well."""
         side = folder.with_name(f".{folder.name}.partial")
-        with self._clear_errors(folder, advice):
+        with disk.clear_errors(folder, advice):
             shutil.rmtree(side, ignore_errors=True)
             side.mkdir(parents=True)
             try:
                 yield side
-                if folder.exists():
-                    shutil.rmtree(folder)
-                side.replace(folder)
+                disk.swap(side, folder)
             finally:
                 shutil.rmtree(side, ignore_errors=True)
 
@@ -157,16 +159,17 @@ class RunFolder:
     def append_log(self, record: Mapping[str, Any]) -> None:
         """One line in log.jsonl."""
         place = self.path / "log.jsonl"
-        with self._clear_errors(place), place.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with disk.clear_errors(place), place.open("a+b") as file:
+            line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+            file.write((b"\n" if disk.is_torn(file) else b"") + line)
 
     def read_log(self) -> list[dict[str, Any]]:
         """All whole lines of log.jsonl; one torn by a crash is dropped."""
-        return _read_lines(self.path / "log.jsonl")
+        return disk.read_lines(self.path / "log.jsonl", may_be_torn=True)
 
     def cut_log(self, step: int) -> None:
         """Drop what was logged after `step`: a run that goes on from there writes it again."""
-        kept = [record for record in self.read_log() if record["step"] <= step]
+        kept = [record for record in self.read_log() if record.get("step", 0) <= step]
         self.write_text("log.jsonl", "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
     # Checkpoints
@@ -191,7 +194,10 @@ class RunFolder:
         """Remove all but the newest `keep` and the protected one."""
         for place in self.checkpoints()[keep:]:
             if place != protect:
-                shutil.rmtree(place)
+                with disk.clear_errors(place):
+                    hidden = place.with_name(f".{place.name}.dropped.partial")
+                    place.replace(hidden)  # a kill from here on leaves no half checkpoint
+                    shutil.rmtree(hidden)
 
     # How a folder is taken
 
@@ -217,7 +223,8 @@ class RunFolder:
 
     def _remove_run(self) -> None:
         """Remove what a run wrote, and nothing else."""
-        for entry in self.path.iterdir():
+        entries = sorted(self.path.iterdir(), key=lambda entry: entry.name == "config.yaml")
+        for entry in entries:  # config.yaml last: until then the folder is known for a run
             nested = entry.is_dir() and (entry / "config.yaml").is_file()
             if entry.name in _OURS or checkpoints.step_of(entry) is not None or nested:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -227,31 +234,6 @@ class RunFolder:
         for entry in self.path.glob(".*.partial"):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
-    @contextlib.contextmanager
-    def _clear_errors(self, place: Path, advice: str = _ADVICE) -> Iterator[None]:
-        """Turn what the file system refuses into one line."""
-        try:
-            yield
-        except Exception as error:
-            # safetensors reports the system's errors as its own, by their text.
-            number = getattr(error, "errno", None)
-            if number in {errno.ENOSPC, errno.EDQUOT} or "No space left on device" in str(error):
-                raise RunFolderError(f"{place}: the disk is full: {advice}") from error
-            if number in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}:
-                reason = os.strerror(number)
-                raise RunFolderError(f"{place}: cannot write here ({reason}): give another --output_dir") from error
-            raise
-
-
-def _read_lines(place: Path) -> list[dict[str, Any]]:
-    if not place.is_file():
-        return []
-    records = []
-    for line in place.read_text(encoding="utf-8", errors="replace").split("\n"):
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return records
-
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
@@ -260,8 +242,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _is_cosmetic(key: str) -> bool:
+    return any(key == one or key.endswith(f".{one}") for one in _COSMETIC)  # the tour nests whole runs
+
+
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Settings that decide results and differ: (key, before, now)."""
     old, new = _flat(before), _flat(json.loads(json.dumps(now)))
-    keys = [key for key in {**old, **new} if key not in _COSMETIC and key != "variant"]
+    keys = [key for key in {**old, **new} if key != "variant" and not _is_cosmetic(key)]
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
