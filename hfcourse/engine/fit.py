@@ -14,9 +14,10 @@ import torch
 from hfcourse import checkpoints
 from hfcourse.engine import machine
 from hfcourse.engine.evaluate import Evaluation, evaluate
+from hfcourse.engine.prepare import prepare
 from hfcourse.engine.progress import bar, say
 from hfcourse.engine.settings import FitConfig
-from hfcourse.engine.setup import Setup, faster_on_cpu, prepare
+from hfcourse.engine.setup import Setup, faster_on_cpu
 from hfcourse.engine.signals import StopSignals
 from hfcourse.engine.step import Steps
 from hfcourse.errors import DataError, Interrupted

@@ -6,25 +6,19 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
-from hfcourse.engine import machine, optim
+from hfcourse.engine import machine
 from hfcourse.engine.dropout import fast_dropout_in
 from hfcourse.engine.settings import FitConfig
-from hfcourse.engine.state import MovingAverage, Position, TrainState
+from hfcourse.engine.state import TrainState
 from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
-from hfcourse.tasks.base import Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from hfcourse.engine.step import Steps
 
 
 @dataclass(frozen=True)
@@ -74,35 +68,6 @@ class Setup:
             prefix = record.get("split", "train")
             numbers = {f"{prefix}/{key}": value for key, value in record.items() if isinstance(value, int | float)}
             self.accelerator.log(numbers, step=position.step)
-
-
-def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
-    """Model, objective and optimizer, wrapped for the device and the processes."""
-    from hfcourse.engine.step import Steps
-
-    config, accelerator = setup.config, setup.accelerator
-    objective = task.objective
-    objective.bind(model)
-    extra = list(objective.modules_to_train())
-    if config.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.train.compile:
-        # In place and the backbone alone: names in the state stay, and what varies with every batch stays outside.
-        model.base_model.compile(dynamic=True if config.batch.bucket else None)
-    optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
-    for module in extra:
-        module.to(accelerator.device)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state = TrainState(
-        accelerator=accelerator,
-        model=accelerator.unwrap_model(wrapped),
-        extra=extra,
-        optimizer=optimizer,
-        average=MovingAverage(trained, config.train.ema) if config.train.ema else None,
-        position=Position(micro_tokens=config.batch.micro_tokens),
-    )
-    return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
 
 
 def faster_on_cpu(model: nn.Module, setup: Setup) -> contextlib.AbstractContextManager[None]:

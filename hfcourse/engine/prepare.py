@@ -1,0 +1,41 @@
+"""From a model and a task to the steps of a run: objective, optimizer, and both wrapped for the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hfcourse.engine import optim
+from hfcourse.engine.setup import Setup
+from hfcourse.engine.state import MovingAverage, Position, TrainState
+from hfcourse.engine.step import Steps
+from hfcourse.tasks.base import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
+    """Model, objective and optimizer, wrapped for the device and the processes."""
+    config, accelerator = setup.config, setup.accelerator
+    objective = task.objective
+    objective.bind(model)
+    extra = list(objective.modules_to_train())
+    if config.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.train.compile:
+        # In place and the backbone alone: names in the state stay, and what varies with every batch stays outside.
+        model.base_model.compile(dynamic=True if config.batch.bucket else None)
+    optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
+    for module in extra:
+        module.to(accelerator.device)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = TrainState(
+        accelerator=accelerator,
+        model=accelerator.unwrap_model(wrapped),
+        extra=extra,
+        optimizer=optimizer,
+        average=MovingAverage(trained, config.train.ema) if config.train.ema else None,
+        position=Position(micro_tokens=config.batch.micro_tokens),
+    )
+    return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
