@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hfcourse.data import files
-from hfcourse.data.load import builders, load, split_files
+from hfcourse.data.load import SPLITS, builders, load, split_files
 from hfcourse.errors import DataError
 
 
@@ -54,7 +54,6 @@ class DocumentShard:
 
 
 ROWS_A_SHARD = 20_000
-_HUB_SHARD = 1_000_000
 
 
 def document_shards(
@@ -97,14 +96,43 @@ def document_shards(
     return [DocumentShard(f"{name} ({split}, streamed)", key, name, **common)]
 
 
-def _files_of(path: Path, split: str) -> list[Path]:
-    """A folder whose file names tell splits gives those of the split; one whose names tell none gives all."""
-    if path.is_file():
-        return [path]
+def document_splits(name: str, *, data_dir: str | None = None, revision: str = "main") -> list[str]:
+    """The splits of a corpus, under our names for them; ``train`` alone where nothing tells any.
+
+    Raises:
+        DataError: no such builder or config.
+    """
+    path = Path(name).expanduser()
+    if name.partition("/")[0] in builders():
+        return list(load(name, data_dir=data_dir))
+    if path.exists():
+        return list(_splits_of(path))
     try:
-        splits = split_files(path)
+        return list(_hub_splits(name, revision))
+    except Exception:  # a missing file, an unknown name, no network: reading `train` says which
+        return ["train"]
+
+
+def _splits_of(path: Path) -> dict[str, list[Path]]:
+    """Files by split. One file is all there is to train on; so is a folder whose file names tell no split."""
+    if path.is_file():
+        return {"train": [path]}
+    try:
+        return split_files(path)
     except DataError:
-        splits = {"train": [f for f in sorted(path.rglob("*")) if f.is_file() and files.kind_of(f) is not None]}
+        return {"train": [f for f in sorted(path.rglob("*")) if f.is_file() and files.kind_of(f) is not None]}
+
+
+def _hub_splits(name: str, revision: str) -> dict[str, str]:
+    """The Hub's names of the splits of a dataset, by ours."""
+    import datasets
+
+    return {SPLITS.get(split, split): split for split in datasets.get_dataset_split_names(name, revision=revision)}
+
+
+def _files_of(path: Path, split: str) -> list[Path]:
+    """The files of one split."""
+    splits = _splits_of(path)
     if not splits.get(split):
         raise DataError(f"{path}: no files of split {split!r} (txt, csv, tsv, json, jsonl or parquet, also .gz)")
     return splits[split]
@@ -165,7 +193,8 @@ def _hub_stream(shard: DocumentShard) -> Iterator[str]:
     import datasets
 
     try:
-        stream = datasets.load_dataset(shard.source, split=shard.split, revision=shard.revision, streaming=True)
+        split = _hub_splits(shard.source, shard.revision).get(shard.split, shard.split)
+        stream = datasets.load_dataset(shard.source, split=split, revision=shard.revision, streaming=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(

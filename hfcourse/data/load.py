@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BUILDERS = "hfcourse_datasets"
 # Words by which people name a split, in file names and on the Hub.
-_SPLITS = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "dev": "dev",
@@ -96,7 +96,7 @@ def column(table: datasets.Dataset, name: str, where: str) -> str:
 def split_of(file_name: str) -> str | None:
     """The split that a file's name tells (``my-train-v2.tsv``: train); None if it tells none."""
     words = re.split(r"[^a-z]+", file_name.lower())
-    found = {_SPLITS[word] for word in words if word in _SPLITS}
+    found = {SPLITS[word] for word in words if word in SPLITS}
     return found.pop() if len(found) == 1 else None
 
 
@@ -185,7 +185,7 @@ def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str |
         if isinstance(cause, ValueError | OSError):
             raise DataError(f"{name}: {str(cause).splitlines()[0]}") from error
         raise
-    return datasets.DatasetDict({_SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
+    return datasets.DatasetDict({SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
 
 
 def _builder_class(module: ModuleType) -> Any:
@@ -216,7 +216,7 @@ def _from_hub(name: str, data_dir: str | None, revision: str, cache_dir: str | N
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = unknown("dataset", name.partition("/")[0], builders())
         raise DataError(f"{hint} ({name!r} is no local path, and the Hub does not give it: {reason})") from error
-    return datasets.DatasetDict({_SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
+    return datasets.DatasetDict({SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
 
 
 @contextlib.contextmanager

@@ -6,9 +6,8 @@ found by arithmetic. Whatever is drawn (masks, swaps, other sentences) is keyed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hfcourse.errors import ConfigError, DataError
@@ -18,11 +17,13 @@ from hfcourse.tasks.base import Batch, Row, Task, TaskContext
 if TYPE_CHECKING:
     import numpy as np
 
-    from hfcourse.data.token_shards import TokenStore
+    from hfcourse.data.windows import Windows
     from hfcourse.objectives import Objective
 
 _MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES, _CUTS = range(8)
 """Streams of independent draws for one row."""
+_TRAIN = 0.95
+"""Share of the text that is trained on where the corpus has no dev split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,41 +78,6 @@ class PretrainingConfig:
         return Pretraining(self, context)
 
 
-class Windows:
-    """Consecutive windows of a token stream; implements `Examples`. The rest at each shard's end is left out."""
-
-    def __init__(self, store: TokenStore, width: int, limit: int) -> None:
-        import numpy as np
-
-        self.store, self.width = store, width
-        self.first = np.cumsum([0] + [len(tokens) // width for tokens, _ in store.shards])
-        self.count = min(int(self.first[-1]), limit) if limit else int(self.first[-1])
-
-    def __len__(self) -> int:
-        return self.count
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """All windows are full."""
-        import numpy as np
-
-        return np.full(self.count, self.width, dtype=np.int64)
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
-        """Rows with their window; ``source`` leads to the others (next sentence draws from them)."""
-        windows = self.windows(rows)
-        return [{"row": int(row), "window": windows[n], "source": self} for n, row in enumerate(rows)]
-
-    def windows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Token ids, int64 (rows, width)."""
-        import numpy as np
-
-        shards = np.searchsorted(self.first, rows, side="right") - 1
-        starts = (np.asarray(rows) - self.first[shards]) * self.width
-        tokens = [self.store.shards[s][0][t : t + self.width] for s, t in zip(shards, starts, strict=True)]
-        return np.stack(tokens).astype(np.int64)
-
-
 class Pretraining(Task):
     """Blocks of text whose labels are made from the text itself."""
 
@@ -135,7 +101,8 @@ class Pretraining(Task):
             raise ConfigError("pretraining needs a tokenizer with [CLS], [SEP] and [MASK] tokens (or their like)")
         self.typed = "token_type_ids" in tokenizer.model_input_names
         self.starts = word_starts(tokenizer)
-        self.ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        self.is_special = np.isin(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        self.ordinary = np.flatnonzero(~self.is_special)
         self.splits = self._blocks(config, context)
 
     @property
@@ -221,35 +188,42 @@ class Pretraining(Task):
         return (masked, pair) if self.config.masked_lm else pair
 
     def _blocks(self, config: PretrainingConfig, context: TaskContext) -> Mapping[str, Windows]:
-        from hfcourse.data.documents import document_shards
+        from hfcourse.data.documents import document_shards, document_splits
         from hfcourse.data.token_shards import tokenise
+        from hfcourse.data.windows import Windows
 
         if config.block_length > context.max_length:
             raise ConfigError(
                 f"task.block_length {config.block_length} exceeds the model's {context.max_length} tokens"
             )
-        width = config.block_length - (3 if self.pairs else 2)
+        source: dict[str, Any] = {"data_dir": config.data_dir, "revision": context.revision}
+        have = document_splits(config.data, **source)
+        cut_off = "dev" not in have
         splits: dict[str, Windows] = {}
         for split in ("train", "dev", "test"):
-            try:
-                shards = document_shards(
-                    config.data,
-                    split=split,
-                    column=config.column,
-                    data_dir=config.data_dir,
-                    revision=context.revision,
-                )
-            except DataError:
-                if split == "train":
-                    raise
+            if split not in have and (split == "test" or not cut_off):
                 continue
-            # Far more than enough for a stable score; the rest of a large test set would only take time.
-            limit = context.limit_of(split) or (0 if split == "train" else 2000)
-            splits[split] = Windows(tokenise(shards, context.tokenizer), width, limit)
+            kept = "train" if cut_off and split == "dev" else split
+            shards = document_shards(config.data, split=kept, column=config.column, **source)
+            part = (
+                (0.0, 1.0) if kept == "test" or not cut_off else {"train": (0.0, _TRAIN), "dev": (_TRAIN, 1.0)}[split]
+            )
+            splits[split] = Windows(
+                tokenise(shards, context.tokenizer),
+                config.block_length - (3 if self.pairs else 2),
+                # Far more than enough for a stable score; the rest of a large test set would only take time.
+                limit=context.limit_of(split) or (0 if split == "train" else 2000),
+                starts=self.starts if self.pairs else None,
+                part=part,
+            )
             if not len(splits[split]):
                 raise DataError(
                     f"{config.data}: split {split!r} has less than one block of {config.block_length} tokens"
                 )
+        if cut_off:
+            context.notes.append(
+                f"{config.data} has no dev split: the last {1 - _TRAIN:.0%} of its text is kept for one"
+            )
         return splits
 
     def _one_segment(self, windows: np.ndarray) -> np.ndarray:
@@ -271,9 +245,12 @@ class Pretraining(Task):
         label = (uniform(self.seed, epoch, rows, 1, _SWAPS)[:, 0] < 0.5).astype(np.int64)
         at = np.arange(width)
         if self.config.next_sentence:
-            # The second part of another window, as long as the one it stands for.
+            # A part of another window, as long as the one it stands for.
             shift = 1 + uniform(self.seed, epoch, rows, 1, _OTHERS)[:, 0] * max(len(source) - 1, 1)
             others = source.windows((rows + shift.astype(np.int64)) % len(source))
+            others = np.take_along_axis(
+                others, (at + (self._between_words(others, cut) - cut)[:, None]) % width, axis=1
+            )
             foreign = (label[:, None] == 1) & (at >= cut[:, None])
             windows, first = np.where(foreign, others, windows), cut
         else:
@@ -292,8 +269,8 @@ class Pretraining(Task):
     def _cuts(self, windows: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Where each window is cut in two, (B,): at the start of a word, drawn from the middle half.
 
-        Not at the end of a sentence: windows start and end anywhere, so a full stop before the cut would tell the
-        order by itself.
+        Parts begin and end as windows do, or that would tell the order by itself: between words, but not at the end
+        of a sentence.
         """
         import numpy as np
 
@@ -304,7 +281,19 @@ class Pretraining(Task):
         at = np.arange(width)
         inside = (at >= width // 4) & (at <= width - width // 4)
         distance = np.abs(at - target[:, None]) + np.where(self.starts[windows] & inside, 0, 2 * width)
-        return distance.argmin(axis=1)
+        nearest: np.ndarray = distance.argmin(axis=1)
+        return nearest
+
+    def _between_words(self, windows: np.ndarray, cut: np.ndarray) -> np.ndarray:
+        """Where a part as long as each window's second begins, (B,), so that it begins and ends between words."""
+        import numpy as np
+
+        width = windows.shape[1]
+        begin = np.arange(width // 4 + 1)  # no cut is further to the left
+        end = begin + (width - cut)[:, None]
+        starts = np.pad(self.starts[windows], ((0, 0), (0, 1)), constant_values=True)
+        chosen: np.ndarray = (starts[:, begin] * (1 + np.take_along_axis(starts, end, axis=1))).argmax(axis=1)
+        return chosen
 
     def _masked(self, ids: np.ndarray, rows: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """Inputs with noise, labels, and where they are."""
@@ -316,7 +305,7 @@ class Pretraining(Task):
             return noise.uniform(self.seed, epoch, rows, ids.shape[1], stream)
 
         config = self.config
-        maskable = (ids != self.special["cls"]) & (ids != self.special["sep"])
+        maskable = ~self.is_special[ids]
         if config.mask_kind == "token":
             chosen = noise.choose_tokens(maskable, config.mask_rate, draws(_MASKS))
         elif config.mask_kind == "whole_word":

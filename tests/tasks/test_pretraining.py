@@ -22,7 +22,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Documents on one of eight topics, each with twelve words of its own that come in a fixed order."""
     folder = tmp_path_factory.mktemp("corpus")
     generator = np.random.default_rng(0)
-    for split, count in (("train", 200), ("dev", 60)):
+    for split, count in (("train", 1500), ("dev", 60)):
         documents = []
         for _ in range(count):
             topic = 12 * generator.integers(8)
@@ -131,6 +131,60 @@ def test_next_sentence_takes_the_second_part_from_elsewhere(corpus: Path, contex
     assert len(foreign) > 70 and sum(foreign) < 0.1 * len(foreign)
 
 
+@pytest.mark.parametrize("objective", ["sentence_order", "next_sentence"])
+def test_word_pieces_do_not_tell_the_pair(tmp_path: Path, objective: str) -> None:
+    """Every part begins and ends with a whole word, whatever the label: nothing of the answer is in the cut."""
+    generator = np.random.default_rng(0)
+    words = ["".join(generator.choice(list("abcdefgh"), size=n)) for n in generator.integers(1, 4, size=20_000)]
+    (tmp_path / "train.txt").write_text(" ".join(words))
+    letters = tokenizers.train(["abcdefgh", "a b c d e f g h"], TokenizerConfig(vocab_size=100))  # nearly a piece each
+    settings = {"masked_lm": 0.0, "sentence_order": 0.0} | {objective: 1.0}
+    task = PretrainingConfig(data=str(tmp_path), **settings).build(TaskContext(tokenizer=letters))
+    train = task.splits["train"]
+    batch = task.collate(train.take(range(len(train))), epoch=0)
+    assert 0.3 < batch["pair_labels"].float().mean() < 0.7
+    text = f" {' '.join(words)} "
+    cut = {0: 0, 1: 0}
+    for ids, types, label in zip(
+        *(batch[n].tolist() for n in ("input_ids", "token_type_ids", "pair_labels")), strict=True
+    ):
+        middle = types.index(1)
+        for part in (ids[1 : middle - 1], ids[middle:-1]):
+            whole = " ".join(letters.convert_ids_to_tokens(part)).replace(" ##", "").replace("##", "")
+            assert whole in text
+            cut[label] += f" {whole} " not in text
+    assert sum(cut.values()) <= 0.02 * 2 * len(train)
+
+
+@pytest.mark.parametrize("objective", ["masked_lm", "replaced_tokens"])
+def test_special_tokens_are_never_asked_for(tmp_path: Path, objective: str) -> None:
+    """Neither unknown words nor what looks like a special token in the text."""
+    (tmp_path / "train.txt").write_text("ab [MASK] ba [SEP] ξ ab ba " * 200)
+    tokenizer = tokenizers.train(["ab ba"], TokenizerConfig(vocab_size=100))
+    task = build(
+        tmp_path, TaskContext(tokenizer=tokenizer), **({"masked_lm": 0.0, "sentence_order": 0.0} | {objective: 1.0})
+    )
+    batch = task.collate(task.splits["train"].take(range(10)), epoch=0)
+    chosen = batch["labels"] != -100
+    assert chosen.any() and (batch["input_ids"] == tokenizer.unk_token_id).any()
+    assert not torch.isin(batch["labels"][chosen], torch.tensor(tokenizer.all_special_ids)).any()
+    shown = batch["input_ids"][~chosen]
+    assert not (shown == tokenizer.mask_token_id).any()
+    assert (shown == tokenizer.sep_token_id).sum() == 10
+
+
+def test_a_dev_split_is_cut_off_where_there_is_none(corpus: Path, context: TaskContext, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_bytes((corpus / "train.txt").read_bytes())
+    own = TaskContext(tokenizer=context.tokenizer)
+    whole = build(corpus, own, sentence_order=0.0).splits["train"]
+    assert own.notes == []
+    splits = build(tmp_path / "one.txt", own, sentence_order=0.0).splits
+    assert list(splits) == ["train", "dev"] and len(splits["dev"]) == pytest.approx(0.05 * len(whole), abs=1)
+    rows = [*splits["train"].windows(range(len(splits["train"]))), *splits["dev"].windows(range(len(splits["dev"])))]
+    assert np.array_equal(rows, whole.windows(range(len(whole))))
+    assert "no dev split" in own.notes[0]
+
+
 @pytest.mark.parametrize("objective", ["masked_lm", "sentence_order", "next_sentence", "replaced_tokens"])
 def test_every_objective_learns(corpus: Path, context: TaskContext, objective: str, tmp_path: Path) -> None:
     """On held-out documents each one beats what knows nothing."""
@@ -142,13 +196,11 @@ def test_every_objective_learns(corpus: Path, context: TaskContext, objective: s
 
     weights = {"masked_lm": 0.0, "sentence_order": 0.0} | {objective: 1.0}
     task = build(corpus, context, **weights)
-    # Order is told by position and segment, which BERT has as embeddings of their own.
-    preset, epochs = ("bert-tiny", 24) if objective == "sentence_order" else ("modernbert-tiny", 12)
-    net = model.build(preset, task.head, tokenizer=context.tokenizer, backbone=BackboneConfig(dropout=0.0))
+    net = model.build("modernbert-tiny", task.head, tokenizer=context.tokenizer, backbone=BackboneConfig(dropout=0.0))
     config = FitConfig(
         batch=BatchConfig(examples=16),
         optim=OptimConfig(lr=1e-3, warmup=0.3),
-        train=TrainConfig(epochs=epochs, eval_every=1000, progress=False, precision="fp32"),
+        train=TrainConfig(steps=600 if task.pairs else 300, eval_every=1000, progress=False, precision="fp32"),
     )
     scores = fit(net, task, config, RunFolder.create(tmp_path / "run", {"recipe": "bert/pretrain"}))["dev"]
     if objective == "masked_lm":

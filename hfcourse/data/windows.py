@@ -1,0 +1,76 @@
+"""Examples for pretraining: windows over a token store, all of one width, found by arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hfcourse.data.token_shards import TokenStore
+
+_SLACK = 16
+"""How far a window may move to begin and end between words."""
+
+
+class Windows:
+    """Consecutive windows of a token stream; implements `hfcourse.tasks.base.Examples`.
+
+    The rest at the end of each piece of the store is left out. Under a limit the windows are spread evenly over the
+    stream.
+
+    Args:
+        store: tokens.
+        width: of each window.
+        limit: at most so many windows; 0 for all.
+        starts: bool (vocabulary,), which tokens begin a word; given, a window moves up to `_SLACK` tokens to the
+            right, so that it begins and ends between words.
+        part: which share of the stream, from where to where.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        width: int,
+        *,
+        limit: int = 0,
+        starts: np.ndarray | None = None,
+        part: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.store, self.width, self.starts = store, width, starts
+        self.slack = 0 if starts is None else _SLACK
+        held = [max(len(tokens) - self.slack, 0) // width for tokens, _ in store.shards]
+        self.edges = np.cumsum([0, *held])
+        self.begin, self.end = (int(share * self.edges[-1]) for share in part)
+        available = self.end - self.begin
+        self.count = min(available, limit) if limit else available
+
+    def __len__(self) -> int:
+        return self.count
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """All windows are full."""
+        return np.full(self.count, self.width, dtype=np.int64)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
+        """Rows with their window; ``source`` leads to the others (next sentence draws from them)."""
+        windows = self.windows(rows)
+        return [{"row": int(row), "window": windows[n], "source": self} for n, row in enumerate(rows)]
+
+    def windows(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Token ids, int64 (rows, width)."""
+        spread = self.begin + np.asarray(rows, dtype=np.int64) * (self.end - self.begin) // self.count
+        pieces = np.searchsorted(self.edges, spread, side="right") - 1
+        first = (spread - self.edges[pieces]) * self.width
+        long = self.width + self.slack
+        tokens = [self.store.shards[p][0][t : t + long] for p, t in zip(pieces, first, strict=True)]
+        seen = np.stack(tokens).astype(np.int64)
+        if self.starts is None:
+            return seen
+        begins = self.starts[seen]
+        # Better at one end than at none, where words are long.
+        fits = begins[:, : self.slack] * (1 + begins[:, self.width :])
+        positions = fits.argmax(axis=1)[:, None] + np.arange(self.width)
+        return np.take_along_axis(seen, positions, axis=1)
