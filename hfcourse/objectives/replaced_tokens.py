@@ -19,6 +19,9 @@ from hfcourse.objectives.masked_lm import masked_states_only
 DISCRIMINATOR_WEIGHT = 50.0
 """The paper's factor of the discriminator's loss, which is averaged over all tokens and small."""
 
+_CHUNK = 512
+"""Masked positions whose probabilities over the vocabulary are held at once."""
+
 
 class ReplacedTokens(Objective):
     """Masked-LM loss of the generator + 50 x the discriminator's binary cross entropy over all tokens.
@@ -71,7 +74,8 @@ class ReplacedTokens(Objective):
         projection = self.generator.get_output_embeddings()
         generator_loss = linear_cross_entropy(states, projection.weight, projection.bias, originals)
         with torch.no_grad():
-            sampled = sample(projection(states), batch["draws"])
+            parts = zip(states.split(_CHUNK), batch["draws"].split(_CHUNK), strict=True)
+            sampled = torch.cat([sample(projection(some), draws) for some, draws in parts])
         corrupted = inputs["input_ids"].flatten().index_copy(0, positions, sampled).view_as(inputs["input_ids"])
         # A sample that happens to be right is an original.
         replaced = torch.zeros_like(corrupted).flatten().index_copy(0, positions, (sampled != originals).long())

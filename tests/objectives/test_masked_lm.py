@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,6 +11,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.model import native_class
+from hfcourse.objectives import replaced_tokens
 from hfcourse.objectives.masked_lm import MaskedLM
 from hfcourse.objectives.replaced_tokens import ReplacedTokens, sample
 from tests.test_model import FAMILIES
@@ -86,7 +89,31 @@ def test_with_a_pair_equals_bert_for_pretraining() -> None:
     assert MaskedLM({}).counts(inputs | {"pair_labels": pair}) == {"masked_lm": 6, "pair": 3}
 
 
-def test_replaced_tokens_against_electra_and_a_plain_generator() -> None:
+def test_a_wrapped_model_gives_the_same(tmp_path: Path) -> None:
+    """DistributedDataParallel runs its own forward, so that gradients are exchanged; the loss and they are the same."""
+    from torch import distributed
+
+    model, inputs = native("bert", MASKED, PAIR), batch() | {"pair_labels": torch.tensor([0, 1, 1])}
+
+    def total(net: torch.nn.Module) -> torch.Tensor:
+        return sum(MaskedLM({})(net, inputs, need_logits=False).losses.values())  # type: ignore[return-value]
+
+    plain = gradients(total(model), model)
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+        seen: list[int] = []
+        wrapped.register_forward_hook(lambda *_: seen.append(1))
+        both = gradients(total(wrapped), model)
+    finally:
+        distributed.destroy_process_group()
+    assert seen == [1]
+    assert plain.keys() == both.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(both[name], gradient, msg=name)
+
+
+def test_replaced_tokens_against_electra_and_a_plain_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = native("electra", HeadSpec(kind="replaced_tokens")), batch()
     objective = ReplacedTokens()
     objective.bind(model)
@@ -94,6 +121,7 @@ def test_replaced_tokens_against_electra_and_a_plain_generator() -> None:
     assert generator.get_input_embeddings() is model.get_input_embeddings()
     assert generator.config.num_hidden_layers == 1
     draws = torch.linspace(0.1, 0.9, 6, dtype=torch.float64)
+    monkeypatch.setattr(replaced_tokens, "_CHUNK", 4)  # six samples in two parts
     output = objective(model, inputs | {"draws": draws}, need_logits=True)
     given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
     full = generator(**given, labels=inputs["labels"])
