@@ -42,6 +42,8 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in a few words; None if every file is as it was written."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
+        if manifest == {}:
+            return "its manifest names no files"
         for name, entry in manifest.items():
             file = folder / name
             if not file.is_file():

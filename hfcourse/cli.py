@@ -94,7 +94,7 @@ def _show(words: list[str]) -> None:
 
     words = [word for word in words if word not in {"-h", "--help"}]
     found, variants, config, _ = recipe.parse(words)
-    print(configs.commented_yaml(config, {"recipe": found.name, "variant": list(variants)}), end="")
+    print(configs.commented_yaml(config, {"recipe": found.reference, "variant": list(variants)}), end="")
 
 
 def _copy(words: list[str]) -> None:
@@ -126,9 +126,17 @@ def _report(words: list[str]) -> None:
 
 def _take_out(words: list[str]) -> tuple[list[str], Path | None]:
     """Take ``--out FILE`` out of the words."""
-    if "--out" not in words:
-        return words, None
-    at = words.index("--out")
-    if at + 1 == len(words):
-        raise ConfigError("--out needs a file")
-    return words[:at] + words[at + 2 :], Path(words[at + 1])
+    rest: list[str] = []
+    out: str | None = None
+    remaining = iter(words)
+    for word in remaining:
+        flag, equals, value = word.partition("=")
+        if flag == "--out":
+            out = value if equals else next(remaining, "")
+            if not out:
+                raise ConfigError("--out needs a file")
+        elif word.startswith("--"):
+            raise ConfigError(unknown("flag", flag, ["--out"]))
+        else:
+            rest.append(word)
+    return rest, Path(out) if out else None

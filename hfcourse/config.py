@@ -26,6 +26,19 @@ from hfcourse.errors import ConfigError, unknown
 T = TypeVar("T")
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values alone, and no key twice: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                problem = f"the key {key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return dict(super().construct_mapping(node, deep))
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain values, ready for YAML; parts that are one of several types carry their ``kind``."""
     values: dict[str, Any] = {}
@@ -115,7 +128,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
         ConfigError: it is no YAML or no mapping, with the line.
     """
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

@@ -67,6 +67,12 @@ class Recipe:
         return module
 
     @property
+    def reference(self) -> str:
+        """What finds the recipe again from any folder: its name, or for a file of one's own the path."""
+        path = self.path.resolve()
+        return self.name if path.is_relative_to(folder().resolve()) else str(path)
+
+    @property
     def summary(self) -> str:
         """The first line of the docstring, read without running the file."""
         return _first_line(ast.get_docstring(self._tree))
@@ -165,7 +171,7 @@ def parse(arguments: Sequence[str], recipe: Recipe | None = None) -> tuple[Recip
 
 def start(recipe: Recipe, variants: Sequence[str], config: Any, launch: Launch) -> Any:
     """Make (or take up) the run folder and run the recipe's main; every process of a launch calls it."""
-    saved = {"recipe": recipe.name if _is_ours(recipe) else str(recipe.path.resolve()), "variant": list(variants)}
+    saved = {"recipe": recipe.reference, "variant": list(variants)}
     saved |= configs.to_dict(config)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return recipe.module.main(config, _shared_folder(recipe, variants, saved, launch))
@@ -244,10 +250,6 @@ def _default_folder(recipe: Recipe, variants: Sequence[str], *, resume: bool) ->
             last += 1
         except OSError:  # said by RunFolder in its own words
             return path
-
-
-def _is_ours(recipe: Recipe) -> bool:
-    return recipe.path.resolve().is_relative_to(folder().resolve())
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -106,6 +106,8 @@ def words(hint: Any) -> str:
         arguments = typing.get_args(option)
         if typing.get_origin(option) is Literal:
             return "one of " + ", ".join(map(str, arguments))
+        if typing.get_origin(option) is tuple and arguments[-1] is not Ellipsis:
+            return f"{len(arguments)} values, each {words(arguments[0])}"
         if typing.get_origin(option) is tuple:
             return "a list of " + words(arguments[0])
         return names.get(option, getattr(option, "__name__", str(option)))
