@@ -45,7 +45,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            kind = getattr(type(value), "kind", None)
+            kind = _kind(type(value))
             values[field.name] = ({"kind": kind} if kind else {}) | to_dict(value)
         else:
             values[field.name] = _plain(value)
@@ -193,6 +193,11 @@ def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         yield name.replace("-", "_"), given
 
 
+def _kind(cls: Any) -> str | None:
+    """What tells a part from the others of its union; None where `kind` is a setting like any other."""
+    return None if "kind" in _hints(cls) else getattr(cls, "kind", None)
+
+
 def _required(cls: Any) -> list[dataclasses.Field[Any]]:
     """Fields that have no default."""
     missing = dataclasses.MISSING
@@ -248,7 +253,7 @@ def _at(where: str, message: str) -> str:
 
 def _commented(config: Any, indent: str) -> Iterator[str]:
     help_of, hints = field_help(type(config)), _hints(type(config))
-    kind = getattr(type(config), "kind", None)
+    kind = _kind(type(config))
     if kind and indent:
         yield f"{indent}kind: {kind}"
     for field in dataclasses.fields(config):

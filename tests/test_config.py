@@ -32,6 +32,13 @@ class Dog:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Door:
+    """A part with a setting that happens to be called `kind`."""
+
+    kind: Literal["sliding", "swing"] = "swing"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Home:
     """Every type a setting can have."""
 
@@ -47,6 +54,7 @@ class Home:
     colours: tuple[Literal["red", "blue"], ...] = ()
     animal: Cat | Dog = field(default_factory=Cat)
     second: Dog | None = None
+    door: Door = field(default_factory=Door)
 
     def __post_init__(self) -> None:
         if self.rooms < 1:
@@ -64,6 +72,7 @@ FULL = Home(
     colours=("blue", "red"),
     animal=Dog(tricks=("roll, over", "no", "1e3", "", "ü"), weight=3e-5),
     second=Dog(tricks=()),
+    door=Door(kind="sliding"),
 )
 
 
