@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 
@@ -41,6 +43,8 @@ class Setup:
         if precision == "fp16" and not torch.cuda.is_available():
             raise ConfigError("train.precision is fp16, which only trains on a GPU: use bf16 or fp32")
         trackers = list(config.train.trackers)
+        # An earlier run of this process (of the tour, of a notebook) may have had another precision.
+        AcceleratorState._reset_state()
         accelerator = Accelerator(
             mixed_precision=precision,
             log_with=trackers or None,
@@ -56,7 +60,9 @@ class Setup:
             try:
                 yield cls(config, run, accelerator)
             finally:
-                accelerator.end_training()
+                for tracker in accelerator.trackers:
+                    tracker.finish()
+                atexit.register(_leave_processes)
 
     def log(self, record: dict[str, Any], state: TrainState, *, epoch: float) -> None:
         """One line in log.jsonl (and in the trackers) with the position it belongs to."""
@@ -74,6 +80,12 @@ def faster_on_cpu(model: nn.Module, setup: Setup) -> contextlib.AbstractContextM
     """On CPU, dropout that draws fast; a compiled model has its own."""
     on_cpu = setup.accelerator.device.type == "cpu"
     return fast_dropout_in(model) if on_cpu and not setup.config.train.compile else contextlib.nullcontext()
+
+
+def _leave_processes() -> None:
+    """At the very end, so that several runs of one launch share a process group; without it some abort at exit."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -208,7 +208,7 @@ def test_every_objective_learns(corpus: Path, context: TaskContext, objective: s
     elif objective == "replaced_tokens":
         assert scores["replaced_recall"] > 0.2 and scores["replaced_accuracy"] > 0.86
     else:
-        assert scores["pair_accuracy"] > 0.65
+        assert scores["pair_accuracy"] > 0.6
 
 
 def test_contradictions_are_refused() -> None:
