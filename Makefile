@@ -3,36 +3,46 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST = $(BIN)/python -m pytest -q
 
-.PHONY: demo test slow gpu check venv clean
+.PHONY: help demo test slow gpu check lint venv clean
+
+help:
+	@echo "make demo    set up, then run the main job: pretrain a small BERT, fine-tune it four ways, write a report"
+	@echo "make test    set up, then run the tests"
+	@echo "make slow    the tests that take minutes;  make gpu   the tests that need a GPU"
+	@echo "make check   linter, formatter, type checker and tests: what a change must pass"
+	@echo "make venv    only set up (another interpreter: make PYTHON=python3.12 venv)"
 
 demo: venv
 	$(BIN)/hfcourse run bert/tour
 
 test: venv
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 slow: venv
-	$(BIN)/python -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 gpu: venv
-	$(BIN)/python -m pytest -q -m gpu
+	$(PYTEST) -m gpu
 
-check: venv
+check: lint
+	$(PYTEST)
+
+lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
 
+# The stamp is written last: an installation that was broken off is done again, a finished one costs nothing.
 venv: $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: $(PYTHON) is older than 3.11: name another with make PYTHON=python3.12 ..." >&2; exit 2; }
+		{ echo "error: $(PYTHON) is not Python 3.11 or newer: name one, as in make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip setuptools
-	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]' --constraint constraints.txt
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
