@@ -308,6 +308,14 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / ("x" * 300), CONFIG)
 
 
+def test_a_reader_never_sees_a_mixture(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, CONFIG)
+    place = run.write_json("metrics.json", {"old": 1})
+    with place.open() as reader:  # opened before, read after
+        run.write_json("metrics.json", {"new": 2})
+        assert json.load(reader) == {"old": 1}
+
+
 # Killed while writing
 
 WRITER = """
