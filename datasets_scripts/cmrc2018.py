@@ -6,8 +6,6 @@ original flat layout (a list of passages with ``context_text`` and ``qas``) or i
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import datasets
 
 from . import squad
-from .base import fingerprint_of, raw_files
+from .base import fingerprint_of, raw_files, read_json
 
 
 def fingerprint(data_dir: str | None) -> str:
@@ -39,14 +37,16 @@ class Cmrc2018(datasets.GeneratorBasedBuilder):
 
 
 def _questions(path: Path) -> Iterator[dict[str, Any]]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        raw = stream.read()
-    if b'"context_text"' not in raw:
+    passages = read_json(path)
+    if isinstance(passages, dict):
         yield from squad.questions(path)
         return
-    for passage in json.loads(raw.decode("utf-8-sig")):
-        context = passage["context_text"]
-        for question in passage["qas"]:
-            answers = [{"text": text, "answer_start": context.find(text)} for text in question["answers"]]
-            row = {"id": question["query_id"], "question": question["query_text"], "answers": answers}
-            yield squad._row(passage.get("title", ""), context, row)
+    try:
+        for passage in passages:
+            context = passage["context_text"]
+            for question in passage["qas"]:
+                answers = [{"text": text, "answer_start": context.find(text)} for text in question["answers"]]
+                row = {"id": question["query_id"], "question": question["query_text"], "answers": answers}
+                yield squad.row(passage.get("title", ""), context, row)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not CMRC's layout: context_text and qas, lacking {error}") from error

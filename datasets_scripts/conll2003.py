@@ -6,25 +6,16 @@ first column is the word, the last the tag; IOB1 tags become IOB2.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 
-from .base import fingerprint_of, raw_files, read_text
+from .base import files_by_split, fingerprint_of, raw_files, read_text
 
-_SPLITS = {
-    "train": "train",
-    "dev": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "testa": "dev",
-    "test": "test",
-    "testb": "test",
-}
 _DOCUMENT = "-DOCSTART-"
+_NAMES = r"\.(txt|conll|conll03|iob2?|bio|tsv|train|dev|test|test[ab])$|^[^.]+$"
 
 
 def fingerprint(data_dir: str | None) -> str:
@@ -42,7 +33,7 @@ class Conll2003(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(features=datasets.Features({"tokens": words, "tags": words}))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        return split_generators(self.config.data_dir, r"\.(txt|conll|conll03|iob2?|bio|tsv|train|dev|test)$|^[^.]+$")
+        return split_generators(self.config.data_dir, _NAMES)
 
     def _generate_examples(self, paths: list[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, (words, tags) in enumerate(pair for path in paths for pair in sentences(path)):
@@ -55,16 +46,13 @@ def split_generators(data_dir: str | None, pattern: str) -> list[datasets.SplitG
     Raises:
         FileNotFoundError: no file whose name fits.
     """
-    splits: dict[str, list[Path]] = {}
-    fitting = [path for path in raw_files(data_dir) if re.search(pattern, path.name.lower().removesuffix(".gz"))]
-    for path in fitting:
-        words = re.split(r"[^a-z]+", path.name.lower())
-        named = [_SPLITS[word] for word in words if word in _SPLITS]
-        if named or len(fitting) == 1:
-            splits.setdefault(named[0] if named else "train", []).append(path)
+    splits = files_by_split(data_dir, pattern)
+    unnamed = splits.pop(None, [])
+    if len(unnamed) == 1 and not splits:
+        splits = {"train": unnamed}
     if not splits:
         raise FileNotFoundError(f"{data_dir or 'no data_dir'}: expected a file, or files named train, dev and test")
-    return [datasets.SplitGenerator(split, {"paths": paths}) for split, paths in splits.items()]
+    return [datasets.SplitGenerator(str(split), {"paths": paths}) for split, paths in splits.items()]
 
 
 def sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
@@ -76,7 +64,8 @@ def sentences(path: Path) -> Iterator[tuple[list[str], list[str]]]:
     words: list[str] = []
     tags: list[str] = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
-        cells = line.split("\t") if "\t" in line else line.split()
+        # A space that does not break (in "1 000") is part of a word.
+        cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
         if not line.strip():
             if words:
                 yield words, tags

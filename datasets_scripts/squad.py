@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import datasets
 
-from .base import fingerprint_of, raw_files
+from .base import files_by_split, fingerprint_of, raw_files, read_json
 
 FEATURES = {
     "id": datasets.Value("string"),
@@ -25,16 +23,6 @@ FEATURES = {
         "text": datasets.List(datasets.Value("string")),
         "answer_start": datasets.List(datasets.Value("int32")),
     },
-}
-_SPLITS = {
-    "train": "train",
-    "dev": "dev",
-    "validation": "dev",
-    "valid": "dev",
-    "val": "dev",
-    "eval": "dev",
-    "test": "test",
-    "trial": "trial",
 }
 
 
@@ -59,48 +47,36 @@ class Squad(datasets.GeneratorBasedBuilder):
 
 
 def split_generators(data_dir: str | None, expected: str) -> list[datasets.SplitGenerator]:
-    """JSON files by split, read off their names; a lone file whose name tells none is ``train``.
+    """JSON files by split, read off their names; those whose names tell none are ``train``.
 
     Raises:
         FileNotFoundError: no JSON file, with what is expected.
     """
-    files = [path for path in raw_files(data_dir) if re.search(r"\.json(\.gz)?$", path.name)]
-    if not files:
+    splits = files_by_split(data_dir, r"\.json$")
+    if not splits:
         raise FileNotFoundError(f"{data_dir or 'no data_dir'}: expected a file or a folder with {expected} (also .gz)")
-    splits: dict[str, list[Path]] = {}
-    for path in files:
-        words = re.split(r"[^a-z]+", path.name.lower())
-        named = [_SPLITS[word] for word in words if word in _SPLITS]
-        # `split_train` beside `dev`: a file that repeats another's rows would count twice; the last word decides.
-        splits.setdefault(named[-1] if named else "train", []).append(path)
-    return [datasets.SplitGenerator(split, {"paths": paths}) for split, paths in splits.items()]
+    splits["train"] = splits.get("train", []) + splits.pop(None, [])
+    return [datasets.SplitGenerator(str(split), {"paths": paths}) for split, paths in splits.items() if paths]
 
 
 def questions(path: Path) -> Iterator[dict[str, Any]]:
     """All questions of one file.
 
     Raises:
-        ValueError: not JSON, or not SQuAD's layout.
+        ValueError: not JSON (with the line), or not SQuAD's layout.
     """
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        raw = stream.read()
-    try:
-        articles = json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}: not UTF-8: convert the file") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    articles = read_json(path)
     try:
         for article in articles["data"]:
             for paragraph in article["paragraphs"]:
                 for question in paragraph["qas"]:
-                    yield _row(article.get("title", ""), paragraph["context"], question)
+                    yield row(article.get("title", ""), paragraph["context"], question)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: not SQuAD's layout: data > paragraphs > qas, lacking {error}") from error
 
 
-def _row(title: str, context: str, question: dict[str, Any]) -> dict[str, Any]:
+def row(title: str, context: str, question: dict[str, Any]) -> dict[str, Any]:
+    """One question of SQuAD's layout as a row; none of its answers if it is marked as impossible."""
     given = [] if question.get("is_impossible") else question.get("answers", [])
     # Some sets repeat an answer for each annotator.
     answers = list(dict.fromkeys((answer["text"], int(answer.get("answer_start", -1))) for answer in given))

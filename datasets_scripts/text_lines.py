@@ -12,10 +12,9 @@ from typing import Any
 
 import datasets
 
-from .base import fingerprint_of, raw_files, read_text
+from .base import files_by_split, fingerprint_of, raw_files, read_text
 
 CONFIGS = {"line": "A row a line.", "paragraph": "A row a stretch between blank lines.", "document": "A row a file."}
-_SPLITS = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "val": "dev", "test": "test"}
 
 
 def fingerprint(data_dir: str | None) -> str:
@@ -34,16 +33,12 @@ class TextLines(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(features=datasets.Features({"text": datasets.Value("string")}))
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        files = raw_files(self.config.data_dir)
-        if len(files) != 1:
-            files = [path for path in files if re.search(r"\.(txt|text|raw|tokens)(\.gz)?$", path.name.lower())]
-        if not files:
+        lone = len(raw_files(self.config.data_dir)) == 1  # a single file is text whatever it is called
+        splits = files_by_split(self.config.data_dir, "" if lone else r"\.(txt|text|raw|tokens)$")
+        if not splits:
             raise FileNotFoundError(f"{self.config.data_dir or 'no data_dir'}: expected .txt or .txt.gz files")
-        splits: dict[str, list[Path]] = {}
-        for path in files:
-            words = re.split(r"[^a-z]+", path.name.lower())
-            splits.setdefault(next((_SPLITS[w] for w in words if w in _SPLITS), "train"), []).append(path)
-        return [datasets.SplitGenerator(split, {"paths": paths}) for split, paths in splits.items()]
+        splits["train"] = splits.get("train", []) + splits.pop(None, [])
+        return [datasets.SplitGenerator(str(split), {"paths": paths}) for split, paths in splits.items() if paths]
 
     def _generate_examples(self, paths: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
         pieces = (piece for path in paths for piece in _pieces(read_text(path), self.config.name))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hfcourse.data import files
-from hfcourse.data.load import SPLITS, builders, load, split_files
+from hfcourse.data.load import SPLITS, is_builder, load, split_files
 from hfcourse.errors import DataError
 
 
@@ -37,13 +37,17 @@ class DocumentShard:
         """Its texts, in order; empty ones are left out.
 
         Raises:
-            DataError: not UTF-8 (with the line), or a column that is missing.
+            DataError: not UTF-8 or not JSON (with the line), a damaged file, or a column that is missing or no text.
         """
-        return (text for text in self._texts() if text and not text.isspace())
+        for text in self._texts():
+            if text is not None and not isinstance(text, str):
+                raise DataError(f"{self.name}: column {self.column!r} holds {str(text)[:40]!r}, which is no text")
+            if text and not text.isspace():
+                yield text
 
-    def _texts(self) -> Iterator[str]:
+    def _texts(self) -> Iterator[Any]:
         path = Path(self.source)
-        if self.source.partition("/")[0] in builders():
+        if is_builder(self.source):
             table = load(self.source, data_dir=self.data_dir)[self.split]
             for row in table.select(range(self.start, self.stop if self.stop is not None else len(table))):
                 yield row[self.column]
@@ -68,7 +72,7 @@ def document_shards(
     """
     path = Path(name).expanduser()
     common: dict[str, Any] = {"column": column, "split": split, "data_dir": data_dir, "revision": revision}
-    if name.partition("/")[0] in builders():
+    if is_builder(name):
         splits = load(name, data_dir=data_dir)
         if split not in splits:
             raise DataError(f"{name}: no split {split!r}: it has {', '.join(splits)}")
@@ -103,7 +107,7 @@ def document_splits(name: str, *, data_dir: str | None = None, revision: str = "
         DataError: no such builder or config.
     """
     path = Path(name).expanduser()
-    if name.partition("/")[0] in builders():
+    if is_builder(name):
         return list(load(name, data_dir=data_dir))
     if path.exists():
         return list(_splits_of(path))
@@ -143,22 +147,31 @@ def _stamp(file: Path) -> str:
     return f"{file.resolve()}-{status.st_size}-{status.st_mtime_ns}"
 
 
-def _file_texts(path: Path, column: str) -> Iterator[str]:
+def _file_texts(path: Path, column: str) -> Iterator[Any]:
     kind = files.kind_of(path)
     if kind == "txt":
         yield from _paragraphs(path)
     elif kind == "parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(path)
+        try:
+            file = pq.ParquetFile(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path}: not a parquet file, or a damaged one") from error
         if column not in file.schema_arrow.names:
             raise DataError(f"{path}: no column {column!r}: it has {', '.join(file.schema_arrow.names)}")
         for batch in file.iter_batches(batch_size=1000, columns=[column]):
-            yield from (text or "" for text in batch.column(0).to_pylist())
+            yield from batch.column(0).to_pylist()
     elif kind == "jsonl":
         for number, line in enumerate(files.lines_of(path), start=1):
             if line.strip():
-                row = json.loads(line)
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{path}, line {number}: not JSON ({error.msg})") from error
+                if not isinstance(row, dict):
+                    raise DataError(f"{path}, line {number}: expected an object with named values")
                 if column not in row:
                     raise DataError(f"{path}, line {number}: no column {column!r}: it has {', '.join(row)}")
                 yield row[column]

@@ -7,6 +7,7 @@ import gzip
 import importlib
 import importlib.util
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,12 @@ def builders() -> list[str]:
     return sorted(path.stem for path in _builders_folder().glob("*.py") if not path.name.startswith(("_", "base")))
 
 
+def is_builder(name: str) -> bool:
+    """Whether `name` is ``builder`` or ``builder/config``, and not a file in a folder of such a name."""
+    is_file = Path(name).is_file() or files.kind_of(Path(name)) is not None
+    return name.partition("/")[0] in builders() and name.count("/") <= 1 and not is_file
+
+
 def load(
     name: str,
     *,
@@ -59,9 +66,9 @@ def load(
     Raises:
         DataError: no such name, file or config; a file that is not UTF-8 or not a table; an empty split.
     """
-    builder, _, config = name.partition("/")
     with _quiet():
-        if builder in builders():
+        if is_builder(name):
+            builder, _, config = name.partition("/")
             splits = _build(builder, config or None, data_dir, cache_dir)
         elif Path(name).expanduser().exists():
             splits = _read(Path(name).expanduser())
@@ -95,9 +102,12 @@ def column(table: datasets.Dataset, name: str, where: str) -> str:
 
 def split_of(file_name: str) -> str | None:
     """The split that a file's name tells (``my-train-v2.tsv``: train); None if it tells none."""
-    words = re.split(r"[^a-z]+", file_name.lower())
-    found = {SPLITS[word] for word in words if word in SPLITS}
+    found = _split_words(file_name)
     return found.pop() if len(found) == 1 else None
+
+
+def _split_words(file_name: str) -> set[str]:
+    return {SPLITS[word] for word in re.split(r"[^a-z]+", file_name.lower()) if word in SPLITS}
 
 
 def split_files(path: Path) -> dict[str, list[Path]]:
@@ -109,16 +119,18 @@ def split_files(path: Path) -> dict[str, list[Path]]:
     if path.is_file():
         return {split_of(path.name) or "train": [path]}
     found = [file for file in sorted(path.rglob("*")) if file.is_file() and files.kind_of(file) is not None]
+    # Editors, notebooks and file systems leave hidden copies.
+    found = [f for f in found if not any(part.startswith(".") for part in f.relative_to(path).parts)]
     # READMEs and licences beside the data are no data, unless there is nothing else.
-    found = [f for f in found if split_of(str(f.relative_to(path)))] or found
+    found = [f for f in found if _split_words(str(f.relative_to(path)))] or found
     if not found:
         raise DataError(f"{path}: no data files (csv, tsv, json, jsonl, parquet or txt, also .gz)")
     splits: dict[str, list[Path]] = {}
     for file in found:
         split = split_of(str(file.relative_to(path))) or ("train" if len(found) == 1 else None)
         if split is None:
-            names = ", ".join(file.name for file in found[:4])
-            raise DataError(f"{path}: cannot tell splits by file names ({names}): put train, dev or test into them")
+            names = ", ".join([file.name, *(other.name for other in found if other != file)][:4])
+            raise DataError(f"{path}: cannot tell splits by file names ({names}): put train, dev or test into each")
         splits.setdefault(split, []).append(file)
     return splits
 
@@ -140,8 +152,11 @@ def is_squad_file(name: str) -> bool:
     jsons = [file for file in found if files.kind_of(file) == "json"]
     if not jsons:
         return False
-    with gzip.open(jsons[0], "rb") if jsons[0].suffix == ".gz" else jsons[0].open("rb") as stream:
-        return b'"paragraphs"' in stream.read(2**20)
+    try:
+        with gzip.open(jsons[0], "rb") if jsons[0].suffix == ".gz" else jsons[0].open("rb") as stream:
+            return b'"paragraphs"' in stream.read(2**20)
+    except (OSError, EOFError, zlib.error):  # whoever reads it says what is wrong
+        return False
 
 
 def _is_path(name: str) -> bool:
@@ -157,9 +172,27 @@ def _builders_folder() -> Path:
 
 def _read(path: Path) -> datasets.DatasetDict:
     import datasets
+    import pyarrow as pa
 
-    tables = {split: [files.read(file) for file in found] for split, found in split_files(path).items()}
-    return datasets.DatasetDict({split: datasets.concatenate_datasets(parts) for split, parts in tables.items()})
+    splits = {}
+    for split, found in split_files(path).items():
+        parts = [files.read(file) for file in found]
+        try:
+            splits[split] = datasets.concatenate_datasets(parts)
+        except (ValueError, TypeError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path}: {_unlike(found, parts)}") from error
+    return datasets.DatasetDict(splits)
+
+
+def _unlike(found: list[Path], parts: list[datasets.Dataset]) -> str:
+    """Which file has a column of another type than the ones before it."""
+    kinds: dict[str, tuple[Any, Path]] = {}
+    for file, part in zip(found, parts, strict=True):
+        for name, kind in part.features.items():
+            before, first = kinds.setdefault(name, (kind, file))
+            if before != kind:
+                return f"column {name!r} is of another type in {file.name} than in {first.name}"
+    return f"the tables of {', '.join(file.name for file in found[:4])} do not fit together"
 
 
 def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str | None) -> datasets.DatasetDict:
@@ -168,15 +201,22 @@ def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str |
     module = importlib.import_module(f"{BUILDERS}.{name}")
     builder_class = _builder_class(module)
     known = list(builder_class.builder_configs)
-    if config is not None and known and config not in known:
+    if config is not None and not known:
+        raise DataError(f"{name} has no configs, and {config!r} is none: write {name!r} alone")
+    if config is not None and config not in known:
         raise DataError(unknown(f"config of {name}", config, known))
     if config is None and len(known) > 1 and builder_class.DEFAULT_CONFIG_NAME is None:
         raise DataError(f"{name} needs a config, such as {name}/{known[0]}: one of {', '.join(known)}")
+    if data_dir is not None and not Path(data_dir).expanduser().exists():
+        raise DataError(f"{data_dir}: no such file or folder (the data_dir of {name})")
     try:
         builder = builder_class(
             config_name=config, data_dir=data_dir, cache_dir=cache_dir, hash=module.fingerprint(data_dir)
         )
         builder.download_and_prepare()
+        for split, info in builder.info.splits.items():
+            if not info.num_examples:
+                raise DataError(f"{name}: split {split!r} is empty")
         splits = builder.as_dataset()
     except HfcourseError:
         raise
@@ -201,9 +241,11 @@ def _builder_class(module: ModuleType) -> Any:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What really went wrong inside datasets' wrapping."""
-    while error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
-        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    """What the builder said, inside datasets' wrapping."""
+    import datasets
+
+    while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__ is not None:
+        error = error.__cause__
     return error
 
 
