@@ -15,6 +15,7 @@ Record = dict[str, Any]
 _TOPIC_CAPS = {"train": 1500, "dev": 150, "test": 150}
 _ALIASES = {"python": ("python", "cpython"), "sklearn": ("scikit-learn", "scikit", "sklearn"), "torch": ("pytorch",)}
 _LONGEST_SIGNATURE = 150
+_LONGEST_DESCRIPTION = 40
 
 
 def entry_line(entry: Entry) -> str:
@@ -91,27 +92,33 @@ def _without_name(sentence: str, package: str) -> str:
 
 
 def match(table: list[Record], plan: Plan) -> Iterator[tuple[str, Record]]:
-    """First sentence and signature; half of the signatures are another function's of the same module or package.
+    """What a docstring says of a function and its parameters, and a signature: half of them of another package.
 
-    A sentence that repeats the function's name of several words is left out: it would need no reading.
+    The names of the parameters tell, and what the text is about; functions of fewer than two parameters say too little.
     """
-    found: dict[tuple[str, str], list[tuple[str, Record]]] = {}
+    found: dict[str, list[tuple[str, Record]]] = {}
     for record in table:
-        name = record["name"].split(".")[-1]
-        sentence = opening(record)
-        if record["kind"] != "function" or not record["parameters"] or len(sentence.split()) < 5:
-            continue
-        if not name.startswith("__") and not _repeats(name, sentence):
-            found.setdefault((plan.split_of(record["package"], record["module"]), record["package"]), []).append(
-                (sentence, record)
-            )
-    for (split, package), pairs in found.items():
-        for number, (sentence, record) in enumerate(pairs):
-            shown = record if share(_key(record)) < 0.5 else _other(pairs, number)
+        described = _description(record)
+        if described:
+            found.setdefault(plan.split_of(record["package"], record["module"]), []).append((described, record))
+    for split, pairs in found.items():
+        for described, record in pairs:
+            shown = record if share(_key(record)) < 0.5 else _elsewhere(record, pairs)
             if shown is not None:
-                row = {"text": sentence, "text_pair": _shortened(shown)}
-                row |= {"label": "yes" if shown is record else "no", "package": package, "module": record["module"]}
-                yield split, row
+                row = {"text": described, "text_pair": _shortened(shown)}
+                row |= {"label": "yes" if shown is record else "no"}
+                yield split, row | {k: record[k] for k in ("package", "module")}
+
+
+def _description(record: Record) -> str:
+    """Opening sentence and described parameters of a function, at most 40 words; empty where there is too little."""
+    names = {parameter["name"] for parameter in record["parameters"]}
+    entries = [Entry(**entry) for entry in record["entries"] if entry["name"] in names and entry["text"]]
+    sentence = opening(record)
+    if record["kind"] != "function" or len(names) < 2 or not entries or not sentence:
+        return ""
+    words = " ".join([sentence, *map(entry_line, entries)]).split()
+    return " ".join(words[:_LONGEST_DESCRIPTION]) if len(words) >= 10 else ""
 
 
 def _shortened(record: Record) -> str:
@@ -126,20 +133,11 @@ def _key(record: Record) -> str:
     return f"match/{record['package']}/{record['module']}/{record['name']}"
 
 
-def _repeats(name: str, sentence: str) -> bool:
-    several = "_" in name.strip("_") or name != name.lower()
-    return several and re.search(rf"\b{re.escape(name)}\b", sentence) is not None
-
-
-def _other(pairs: list[tuple[str, Record]], number: int) -> Record | None:
-    """Another function: of the same module for half of the rows where there are several, else of the package."""
-    record = pairs[number][1]
-    name = record["name"].split(".")[-1]
-    near = [other for _, other in pairs[max(0, number - 20) : number + 20] if other["module"] == record["module"]]
-    wide = [pairs[int(share(f"{_key(record)}/{turn}") * len(pairs))][1] for turn in range(5)]
-    choices = near if share(_key(record) + "/near") < 0.5 else []
-    choices = sorted(choices, key=lambda other: share(f"{_key(record)}/{other['name']}")) + wide
-    return next((other for other in choices if other["name"].split(".")[-1] != name), None)
+def _elsewhere(record: Record, pairs: list[tuple[str, Record]]) -> Record | None:
+    """A function of another name; of another package, unless a few draws find none."""
+    draws = [pairs[int(share(f"{_key(record)}/{turn}") * len(pairs))][1] for turn in range(8)]
+    others = [other for other in draws if other["name"] != record["name"]]
+    return next((other for other in others if other["package"] != record["package"]), others[0] if others else None)
 
 
 def summary(table: list[Record], plan: Plan) -> Iterator[tuple[str, Record]]:

@@ -32,7 +32,7 @@ CONFIGS = {
     "text": "One row a module: its prose, in order. For pretraining.",
     "topic": "One sentence -> which package it documents.",
     "terms": "Words of a docstring -> parameter, type, exception or none.",
-    "match": "Sentence + signature -> does one describe the other?",
+    "match": "Description + signature -> does one describe the other?",
     "answer": "Question + docstring -> span.",
     "summary": "A function's source -> the first line of its docstring.",
 }

@@ -35,7 +35,22 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in (email, json, logging, unittest):
         source = Path(str(module.__file__)).parent
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__", "test*"))
+        # The standard library says little about parameters: these functions do.
+        words = [f"{source.name[0]}{a}{b}" for a in ("lar", "mor", "nim", "pok", "rul") for b in "aeiouwyz"]
+        functions = [DESCRIBED.format(source.name, word) for word in words]
+        (folder / source.name / "described.py").write_text("".join(functions))
     return folder
+
+
+DESCRIBED = """
+def {0}_{1}(first_{1}, last_{1}=None):
+    \"\"\"Do the {1} of all that {0} is able to do.
+
+    Args:
+        first_{1} (int): Where the {1} of {0} begins.
+        last_{1} (int): Where the {1} of {0} ends.
+    \"\"\"
+"""
 
 
 @pytest.fixture(autouse=True, scope="session")

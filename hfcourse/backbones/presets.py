@@ -52,9 +52,27 @@ def _modern(size: str) -> dict[str, Any]:
     }
 
 
+def _nomic(size: str) -> dict[str, Any]:
+    """BERT with rotary positions and a gated MLP without biases; segment embeddings and post-norm stay (NomicBERT,
+    arXiv 2402.01613). Segments make it the better of the two modern families at pairs.
+    """
+    layers, hidden, heads = _SIZES[size]
+    return {
+        "model_type": "nomic_bert",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 8 * hidden // 3 // 64 * 64,
+        "max_position_embeddings": 1024,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+    }
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     **{f"bert-{size}": _bert(size) for size in _SIZES},
     **{f"modernbert-{size}": _modern(size) for size in _SIZES},
+    **{f"nomicbert-{size}": _nomic(size) for size in _SIZES},
 }
 
 

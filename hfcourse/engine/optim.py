@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, and the learning rate as a function of the step."""
+"""The optimizer and its parameter groups, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
 
     Matrices decay, vectors (biases, norms, mixing scalars) never do. The backbone's layers learn at
     ``layer_decay ** distance from the top``, embeddings below all of them; heads and the `extra` modules of an
-    objective at `head_lr`. Each group carries ``scale``: its peak lr is ``scale * config.lr``.
+    objective at `head_lr`. Each group carries ``scale``: its peak lr is ``scale * config.lr``; and ``hidden``: whether
+    it holds the matrices of the layers, which Muon is for.
     """
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     depth = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=0)
     head_scale = 1.0 if config.head_lr is None else config.head_lr / config.lr
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     seen: set[int] = set()
 
     def add(name: str, parameter: nn.Parameter, in_head: bool) -> None:
@@ -34,7 +35,8 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
         seen.add(id(parameter))
         scale = head_scale if in_head else config.layer_decay ** (depth - 1 - _layer(name))
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
+        hidden = parameter.ndim == 2 and not in_head and _layer(name) > 0
+        groups.setdefault((scale, decay, hidden), []).append(parameter)
 
     for name, parameter in model.named_parameters():
         add(name, parameter, in_head=prefix != "." and not name.startswith(prefix))
@@ -42,8 +44,8 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
         for name, parameter in module.named_parameters():
             add(name, parameter, in_head=True)
     return [
-        {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * config.lr}
-        for (scale, decay), parameters in groups.items()
+        {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * config.lr, "hidden": hidden}
+        for (scale, decay, hidden), parameters in groups.items()
     ]
 
 
@@ -54,8 +56,46 @@ def _layer(name: str) -> int:
 
 
 def make_optimizer(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW (arXiv 1711.05101), fused: one pass over all parameters."""
+    """AdamW (arXiv 1711.05101), fused: one pass over all parameters; or Muon beside it for the layers' matrices."""
+    if config.name == "muon" and any(group["hidden"] for group in groups):
+        return MuonAndAdamW(groups, config)
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024; arXiv 2502.16982) for the matrices of the layers, AdamW for everything else.
+
+    Muon's steps are scaled to the size of AdamW's, so that one lr and one weight decay serve both. To the rest of the
+    loop it is one optimizer: one list of groups, one state.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], config: OptimConfig) -> None:
+        hidden = [group for group in groups if group["hidden"]]
+        others = [group for group in groups if not group["hidden"]]
+        self.parts: dict[bool, torch.optim.Optimizer] = {
+            True: torch.optim.Muon(hidden, lr=config.lr, momentum=config.momentum, adjust_lr_fn="match_rms_adamw")
+        }
+        if others:
+            self.parts[False] = torch.optim.AdamW(others, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        super().__init__([group for part in self.parts.values() for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let each part step its own of the groups, on the one state."""
+        for hidden, part in self.parts.items():
+            part.param_groups = [group for group in self.param_groups if group["hidden"] is hidden]
+            part.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of both."""
+        for part in self.parts.values():
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave, for both."""
+        super().load_state_dict(state_dict)
+        self._share()
 
 
 def lr_factor(step: int, total: int, config: OptimConfig) -> float:

@@ -10,8 +10,11 @@ from hfcourse.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, its parameter groups and its schedule."""
+    """The optimizer, its parameter groups and its schedule."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw; or muon for the matrices of the layers (and AdamW for the rest): fewer steps where training starts from
+    scratch, each a little dearer."""
     lr: float = 5e-5
     """Peak learning rate of the backbone."""
     head_lr: float | None = None
@@ -24,6 +27,8 @@ class OptimConfig:
     """Decay rates of Adam's two moments."""
     eps: float = 1e-8
     """Adam's epsilon."""
+    momentum: float = 0.95
+    """Muon's momentum."""
     schedule: Literal["linear", "cosine", "wsd", "inverse_sqrt", "constant"] = "linear"
     """How lr falls after warm-up; wsd (warm-up, stable, decay) stays and falls over the last `decay` of the steps."""
     warmup: float = 0.1

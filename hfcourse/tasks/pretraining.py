@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hfcourse.data.windows import Windows
     from hfcourse.objectives import Objective
 
-_MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES, _CUTS = range(8)
+_MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES, _CUTS, _WRONGS = range(9)
 """Streams of independent draws for one row."""
 _TRAIN = 0.95
 """Share of the text that is trained on where the corpus has no dev split."""
@@ -42,7 +42,8 @@ class PretrainingConfig:
     next_sentence: float = 0.0
     """Does the second segment follow the first, or come from elsewhere (BERT)?"""
     sentence_order: float = 1.0
-    """Are two consecutive segments in order or swapped (ALBERT)?"""
+    """Are two consecutive segments in order or swapped (ALBERT)? With next_sentence too, one question asks for both:
+    half of the pairs are as in the text, the wrong ones of either kind in proportion to the weights."""
     replaced_tokens: float = 0.0
     """Find the tokens that a small generator replaced (ELECTRA); the paper's factor of 50 comes on top."""
     block_length: int = 128
@@ -57,8 +58,6 @@ class PretrainingConfig:
     """Of the tokens to be guessed, so many show themselves."""
 
     def __post_init__(self) -> None:
-        if self.next_sentence and self.sentence_order:
-            raise ConfigError("task.next_sentence and task.sentence_order both ask about the pair: choose one")
         if self.replaced_tokens and (self.masked_lm or self.next_sentence or self.sentence_order):
             raise ConfigError(
                 "task.replaced_tokens brings its own masked_lm (the generator's) and sees whole blocks: "
@@ -113,7 +112,7 @@ class Pretraining(Task):
             return ReplacedTokens(DISCRIMINATOR_WEIGHT * self.config.replaced_tokens)
         from hfcourse.objectives.masked_lm import MaskedLM
 
-        pair = self.config.next_sentence or self.config.sentence_order
+        pair = self.config.next_sentence + self.config.sentence_order
         return MaskedLM({"masked_lm": self.config.masked_lm, "pair": pair})
 
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
@@ -242,29 +241,29 @@ class Pretraining(Task):
 
         count, width = windows.shape
         cut = self._cuts(windows, rows, epoch)
-        label = (uniform(self.seed, epoch, rows, 1, _SWAPS)[:, 0] < 0.5).astype(np.int64)
+        wrong = uniform(self.seed, epoch, rows, 1, _SWAPS)[:, 0] < 0.5
+        share = self.config.next_sentence / (self.config.next_sentence + self.config.sentence_order)
+        foreign = wrong & (uniform(self.seed, epoch, rows, 1, _WRONGS)[:, 0] < share)
         at = np.arange(width)
-        if self.config.next_sentence:
+        if foreign.any():
             # A part of another window, as long as the one it stands for.
             shift = 1 + uniform(self.seed, epoch, rows, 1, _OTHERS)[:, 0] * max(len(source) - 1, 1)
             others = source.windows((rows + shift.astype(np.int64)) % len(source))
             others = np.take_along_axis(
                 others, (at + (self._between_words(others, cut) - cut)[:, None]) % width, axis=1
             )
-            foreign = (label[:, None] == 1) & (at >= cut[:, None])
-            windows, first = np.where(foreign, others, windows), cut
-        else:
-            # Swapping is a rotation of the window.
-            turn = np.where(label == 1, cut, 0)
-            windows = np.take_along_axis(windows, (at + turn[:, None]) % width, axis=1)
-            first = np.where(label == 1, width - cut, cut)
+            windows = np.where(foreign[:, None] & (at >= cut[:, None]), others, windows)
+        # Swapping is a rotation of the window.
+        turn = np.where(wrong & ~foreign, cut, 0)
+        windows = np.take_along_axis(windows, (at + turn[:, None]) % width, axis=1)
+        first = np.where(turn, width - cut, cut)
         # [SEP] stands after the first part: positions behind it read one to the left.
         t = np.arange(width + 3)
         behind = t > (first + 1)[:, None]
         ids = np.take_along_axis(windows, np.clip(t - 1 - behind, 0, width - 1), axis=1)
         ids[:, 0], ids[:, -1] = self.special["cls"], self.special["sep"]
         ids[np.arange(count), first + 1] = self.special["sep"]
-        return ids, behind.astype(np.int64), label
+        return ids, behind.astype(np.int64), wrong.astype(np.int64)
 
     def _cuts(self, windows: np.ndarray, rows: np.ndarray, epoch: int) -> np.ndarray:
         """Where each window is cut in two, (B,): at the start of a word, drawn from the middle half.

@@ -23,7 +23,7 @@ class Config(FitConfig):
     """Pretraining from scratch, or on from a checkpoint."""
 
     model: str = "bert-mini"
-    """A preset (bert-tiny ... bert-base, modernbert-tiny ... modernbert-base), a folder or a Hub id."""
+    """A preset (bert-, modernbert- or nomicbert-, then tiny, mini, small, medium or base), a folder or a Hub id."""
     tokenizer: str = ""
     """A folder or Hub id; trained on the task's text where not given (or the model's own, if it has one)."""
     train_tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

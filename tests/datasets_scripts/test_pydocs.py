@@ -291,11 +291,25 @@ def test_rows_are_what_they_say(built: dict[str, dict[str, list[dict[str, Any]]]
             assert not any(sign in token for token in row["tokens"] for sign in '`*:"\x01')
             for before, tag in zip([0, *row["tags"]], row["tags"], strict=False):
                 assert tag != 3 or before in {2, 3}  # I-TYPE only inside a type
+
+
+def test_match_takes_the_wrong_signatures_from_elsewhere(
+    built: dict[str, dict[str, list[dict[str, Any]]]], tree: Path, tmp_path: Path
+) -> None:
     rows = [row for split in built["match"].values() for row in split]
-    assert 0.35 < sum(row["label"] for row in rows) / len(rows) < 0.65
-    for row in rows:
-        name = row["text_pair"].split("(")[0]
-        assert "_" not in name.strip("_") or not row["label"] or not re.search(rf"\b{name}\b", row["text"])
+    assert len(rows) > 100 and 0.35 < sum(row["label"] for row in rows) / len(rows) < 0.65
+    made = [row for row in rows if re.match(r"Do the \w+ of all", row["text"])]
+    for row in made:
+        name, parameters = row["text_pair"].rstrip(")").split("(")
+        word, package = re.findall(r"Do the (\w+) of all that (\w+)", row["text"])[0]
+        assert (name == f"{package}_{word}") == bool(row["label"])
+        assert (parameters == f"first_{word}, last_{word}=None") == bool(row["label"])
+    train = [row for row in built["match"]["train"] if row["label"] == 0]
+    own = [row for row in train if row["text_pair"].startswith(row["package"] + "_")]
+    assert len(own) < 0.1 * len(train)  # there are two packages: a few draws may all meet the same one
+    # A single function has no other one to be confused with.
+    only = build("match", tree, tmp_path / "cache")["train"]
+    assert [row["label"] for row in only] in ([1], [])
 
 
 def test_topic_hides_the_name(tree: Path, tmp_path: Path) -> None:

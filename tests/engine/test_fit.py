@@ -62,29 +62,35 @@ def test_micro_batches_make_the_step_of_one_large_batch(tmp_path: Path, micro_to
             assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
 
 
-def test_it_matches_a_plain_loop(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_it_matches_a_plain_loop(tmp_path: Path, name: str) -> None:
     """The same steps written out with torch alone."""
     from hfcourse.data.batching import plan
 
-    config = toy_config(optim={"weight_decay": 0.1, "warmup": 2, "clip": 0.5})
+    config = toy_config(optim={"name": name, "weight_decay": 0.1, "warmup": 2, "clip": 0.5})
     run = new_run(tmp_path / "run")
     fit(toy_model(), ToyTask(), config, run)
     model, task = toy_model(), ToyTask()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
+    inside = [p for p in model.bert.encoder.parameters() if p.ndim == 2 and name == "muon"]
+    decayed = [p for p in model.parameters() if p.ndim > 1 and not any(p is one for one in inside)]
     plain = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=3e-3)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=3e-3)]
+    if inside:
+        assert len(inside) == 12  # query, key, value, output and two of the feed-forward, in two layers
+        optimizers.append(torch.optim.Muon(inside, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
     losses = []
     for step in range(18):
         factor = (step + 1) / 3 if step < 2 else (18 - step) / 16
-        for group in optimizer.param_groups:
+        for group in [group for optimizer in optimizers for group in optimizer.param_groups]:
             group["lr"] = 3e-3 * factor
         rows = plan(task.splits["train"].lengths, examples=16, seed=0, epoch=step // 6)[step % 6]
         loss = model.train()(**task.collate(task.splits["train"].take(rows), epoch=0)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad()
         losses.append(loss.item())
     ours = [r["loss"] for r in run.read_log() if "split" not in r]
     assert ours == pytest.approx(losses, rel=1e-4)
@@ -200,16 +206,17 @@ def counted(self, received):
     return stop
 
 steps.Steps.advance = counted
-config = toy_config(train={"epochs": 4, "save_every": 5, "ema": 0.9, "precision": sys.argv[4]})
+train = {"epochs": 4, "save_every": 5, "ema": 0.9, "precision": sys.argv[4]}
+config = toy_config(train=train, optim={"name": sys.argv[5]})
 run = lambda: RunFolder.create(folder, {"recipe": "toy"}, resume=os.path.isdir(folder))
 sys.exit(cli._guarded(lambda: fit(toy_model(dropout=0.1), ToyTask(), config, run())))
 """
 
 
-def start(folder: Path, at: int, how: str = "SIGKILL", precision: str = "fp32") -> subprocess.CompletedProcess[str]:
+def start(folder: Path, at: int, how: str = "SIGKILL", *settings: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).resolve().parents[2]
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), str(at), how, precision],
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder), str(at), how, *(settings or ("fp32", "adamw"))],
         capture_output=True,
         text=True,
         cwd=root,
@@ -217,20 +224,20 @@ def start(folder: Path, at: int, how: str = "SIGKILL", precision: str = "fp32") 
     )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_killed_and_resumed_is_bit_identical(tmp_path: Path, precision: str) -> None:
-    whole = start(tmp_path / "whole", 0, precision=precision)
+@pytest.mark.parametrize("settings", [("fp32", "adamw"), ("bf16", "adamw"), ("bf16", "muon")])
+def test_killed_and_resumed_is_bit_identical(tmp_path: Path, settings: tuple[str, str]) -> None:
+    whole = start(tmp_path / "whole", 0, "SIGKILL", *settings)
     assert whole.returncode == 0, whole.stderr
     for at in (3, 13, 17):  # before the first checkpoint, between two, in another epoch
-        assert start(tmp_path / "killed", at, precision=precision).returncode == -signal.SIGKILL
-    resumed = start(tmp_path / "killed", 0, precision=precision)
+        assert start(tmp_path / "killed", at, "SIGKILL", *settings).returncode == -signal.SIGKILL
+    resumed = start(tmp_path / "killed", 0, "SIGKILL", *settings)
     assert resumed.returncode == 0, resumed.stderr
     a, b = RunFolder.open(tmp_path / "whole"), RunFolder.open(tmp_path / "killed")
     for name, tensor in weights(a).items():
         assert torch.equal(tensor, weights(b)[name]), name
     assert untimed(a) == untimed(b)
     # Once finished there is nothing left to do.
-    again = start(tmp_path / "killed", 0, precision=precision)
+    again = start(tmp_path / "killed", 0, "SIGKILL", *settings)
     assert again.returncode == 0 and "already finished" in again.stderr
 
 
