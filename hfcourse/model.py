@@ -91,7 +91,7 @@ def build(
             model = model_class._from_config(inner, **arguments)
         elif isinstance(saved, HeadedConfig):
             model = model_class._from_config(inner, **arguments)
-            _copy_backbone(HeadedModel.from_pretrained(locate(name)).backbone, model, name)
+            _copy_backbone(_backbone_of(name), model, name)
         else:
             model = _from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
             if other_labels:  # as many classes, but other ones: their weights would mislead
@@ -196,12 +196,18 @@ def _headed(
     model = HeadedModel(headed_config(inner, heads), settings)
     if not fresh:
         source = (
-            HeadedModel.from_pretrained(locate(name)).backbone
+            _backbone_of(name)
             if isinstance(saved, HeadedConfig)
             else _from_pretrained(AutoModel, name, inner, settings, need_trained_head=False)
         )
         _copy_backbone(source, model, name)
     return model
+
+
+def _backbone_of(name: str) -> PreTrainedModel:
+    """The backbone of a saved HeadedModel, without its heads."""
+    with quiet():
+        return HeadedModel.from_pretrained(locate(name)).backbone
 
 
 def _copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
@@ -226,7 +232,7 @@ def _from_pretrained(
     if settings.revision != "main" or settings.cache_dir:
         arguments |= {"revision": settings.revision, "cache_dir": settings.cache_dir}
     try:
-        with _quiet_loading():
+        with quiet():
             model, info = model_class.from_pretrained(
                 place,
                 config=config,
@@ -253,8 +259,8 @@ def _from_pretrained(
 
 
 @contextlib.contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Keep transformers' load reports and bars off the screen: what matters in them becomes an error here."""
+def quiet() -> Iterator[None]:
+    """Keep transformers' reports and bars on weights off the screen: what matters in them becomes an error here."""
     logger = logging.getLogger("transformers")
     level = logger.level
     bars = transformers.utils.logging.is_progress_bar_enabled()

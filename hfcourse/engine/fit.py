@@ -21,7 +21,7 @@ from hfcourse.engine.setup import Setup, faster_on_cpu
 from hfcourse.engine.signals import StopSignals
 from hfcourse.engine.step import Steps
 from hfcourse.errors import DataError, Interrupted
-from hfcourse.model import parameter_counts
+from hfcourse.model import parameter_counts, quiet
 from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.base import Task
 
@@ -251,7 +251,8 @@ class _Loop:
     def _save_model(self, folder: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
         with self.run.replacing(folder) as side:
             model: Any = self.state.model
-            model.save_pretrained(side)
+            with quiet():
+                model.save_pretrained(side)
             if tokenizer is not None:
                 tokenizer.save_pretrained(side)
 

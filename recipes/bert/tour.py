@@ -69,7 +69,7 @@ def base() -> Config:
     tasks["topic"] = _sized(tasks["topic"], examples=500, epochs=6)
     tasks["terms"] = _sized(tasks["terms"], examples=500, epochs=3)
     tasks["match"] = _sized(tasks["match"], examples=8000, epochs=1)  # what to compare takes many examples to see
-    tasks["answer"] = _sized(replace(tasks["answer"], max_length=192), examples=1000, epochs=3)
+    tasks["answer"] = _sized(replace(tasks["answer"], max_length=192), examples=3000, epochs=1)
     return Config(pretrain=pretrain, **tasks)
 
 
