@@ -224,12 +224,15 @@ def _parameters(arguments: ast.arguments) -> list[dict[str, str]]:
     ]
 
 
-def _raised(function: ast.AST) -> Iterator[str]:
-    for node in ast.walk(function):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            if isinstance(called, ast.Name) and (called.id in _EXCEPTIONS or called.id.endswith("Error")):
-                yield called.id
+def _raised(node: ast.AST) -> Iterator[str]:
+    """Exceptions raised in a function's statements; looking into expressions as well would take most of the time."""
+    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(node, block, ()):
+            yield from _raised(child)
+    if isinstance(node, ast.Raise) and node.exc is not None:
+        called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        if isinstance(called, ast.Name) and (called.id in _EXCEPTIONS or called.id.endswith("Error")):
+            yield called.id
 
 
 def _source(function: Any, lines: list[str]) -> str:

@@ -205,6 +205,8 @@ _LINK = re.compile(r"(?<![\w`])\[`?([^\]\[`]+)`?\]\([^)\s]*\)|`([^`<]+?)\s*<[^`>
 _REFERENCE = re.compile(r"\[`([^\]\[`]+)`\]|\s?\[[\d\w]{1,10}\]_")
 _MARKED = re.compile(r"``([^`\n]+)``|`([^`\n]+)`|\*\*(\w[^*\n]*)\*\*|(?<![\w*])\*(\w[^*\n]*)\*(?!\w)")
 _HTML = re.compile(r"</?[a-zA-Z][\w-]*(?:\s[^<>]*)?/?>|\\\\(?=\s|$)")
+_NO_LETTERS = re.compile(r"[^A-Za-z]+")
+_PLAIN = re.compile(r"[(\"']*[A-Za-z][a-z'-]*[.,;:!?)]*$")
 _RIGHTS = re.compile(r"copyright|licen[sc]ed? (?:under|agreement)|all rights reserved|apache license", re.IGNORECASE)
 
 
@@ -231,11 +233,9 @@ def first_sentence(text: str) -> str:
 def is_english(text: str) -> bool:
     """A rough test that keeps prose and drops formulas, code, rights notices and other scripts."""
     words = text.split()
-    letters = sum(character.isascii() and character.isalpha() for character in text)
-    if len(words) < 4 or letters < 0.7 * sum(map(len, words)) or _RIGHTS.search(text):
+    if len(words) < 4 or len(_NO_LETTERS.sub("", text)) < 0.7 * sum(map(len, words)) or _RIGHTS.search(text):
         return False
-    plain = sum(re.fullmatch(r"[A-Za-z][a-z'-]*[.,;:!?)]*", word.lstrip("(\"'")) is not None for word in words)
-    return plain >= 0.5 * len(words)
+    return sum(map(bool, map(_PLAIN.match, words))) >= 0.5 * len(words)
 
 
 _LONGEST_TYPE = 8

@@ -15,7 +15,7 @@ Record = dict[str, Any]
 _TOPIC_CAPS = {"train": 1500, "dev": 150, "test": 150}
 _ALIASES = {"python": ("python", "cpython"), "sklearn": ("scikit-learn", "scikit", "sklearn"), "torch": ("pytorch",)}
 _LONGEST_SIGNATURE = 150
-_LONGEST_DESCRIPTION = 40
+_LONGEST_DESCRIPTION = 30
 
 
 def entry_line(entry: Entry) -> str:
@@ -111,7 +111,7 @@ def match(table: list[Record], plan: Plan) -> Iterator[tuple[str, Record]]:
 
 
 def _description(record: Record) -> str:
-    """Opening sentence and described parameters of a function, at most 40 words; empty where there is too little."""
+    """Opening sentence and described parameters of a function, at most 30 words; empty where there is too little."""
     names = {parameter["name"] for parameter in record["parameters"]}
     entries = [Entry(**entry) for entry in record["entries"] if entry["name"] in names and entry["text"]]
     sentence = opening(record)

@@ -21,7 +21,7 @@ _EXCEPTION = re.compile(r"[A-Z]\w*(?:Error|Exception|Warning)|KeyboardInterrupt|
 _PLAIN_TYPES = set("int str bool dict tuple ndarray Tensor DataFrame Series bytes bytearray".split())  # noqa: SIM905
 _CODE_TYPES = set("float list set array object callable complex frozenset type string".split())  # noqa: SIM905
 _MOST_WORDS = 60
-_CONTEXT_WORDS = 90
+_CONTEXT_WORDS = 50
 
 
 def terms(table: list[Record], plan: Plan) -> Iterator[tuple[str, Record]]:

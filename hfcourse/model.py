@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
+from hfcourse.backbones.equal_keys import set_equal_keys
 from hfcourse.backbones.load import attention_arguments, load_config, locate, longest_input
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
@@ -97,6 +98,8 @@ def build(
             if other_labels:  # as many classes, but other ones: their weights would mislead
                 trained, model = model, model_class._from_config(inner, **arguments)
                 _copy_backbone(trained, model, name)
+    if fresh and settings.equal_keys:
+        set_equal_keys(model, settings.equal_keys)
     if (fresh or other_labels) and need_trained_head:
         raise ModelError(f"model {name!r} has no trained head for this task: train it first")
     return model  # type: ignore[no-any-return]

@@ -236,3 +236,30 @@ def test_dropout_is_set_everywhere(tokenizer: BertTokenizerFast) -> None:
     for preset in ("bert-tiny", "modernbert-tiny"):
         net = models.build(preset, HEADS["sequence"], tokenizer=tokenizer, backbone=BackboneConfig(dropout=0.0)).train()
         assert torch.equal(net(input_ids=IDS).logits, net(input_ids=IDS).logits)
+
+
+@pytest.mark.parametrize("name", ["bert-tiny", "modernbert-tiny", "nomicbert-tiny", "distilbert"])
+def test_equal_keys_attend_to_repetitions_from_the_start(
+    name: str, tokenizer: BertTokenizerFast, tmp_path: Path
+) -> None:
+    """Before any training, a token gives more attention to its repetition than to any other token but itself."""
+    source = name if name.endswith("tiny") else folder_with(family(name), tmp_path)
+    ids = torch.tensor([[2, 5, 6, 7, 8, 9, 6, 3]])  # 6 stands at 2 and at 6
+    ratios = {}
+    for scale in (0.0, 20.0):
+        settings = BackboneConfig(init="random", attention="eager", equal_keys=scale)
+        net = models.build(source, HEADS["masked_lm"], tokenizer=tokenizer, backbone=settings).eval()
+        with torch.no_grad():
+            given = net(input_ids=ids, output_attentions=True).attentions[0].mean(dim=1)[0, 2]
+        ratios[scale] = (given[6] / given[[1, 3, 4, 5]].max()).item()
+    assert ratios[20.0] > 1.1 > ratios[0.0]
+
+
+def test_equal_keys_are_refused_where_attention_is_not_known(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="equal_keys"):
+        models.build(
+            folder_with(family("gpt2"), tmp_path),
+            HEADS["sequence"],
+            tokenizer=tokenizer,
+            backbone=BackboneConfig(init="random", equal_keys=2.0),
+        )

@@ -16,6 +16,8 @@ class BackboneConfig:
     """auto: flash_attention_2 where it is installed and the device can run it, else torch's SDPA."""
     dropout: float | None = None
     """Set every dropout of the model to this; its own where not given."""
+    equal_keys: float = 0.0
+    """Fresh weights only: start keys as a copy of the queries, both times this (2 is a good value); 0: independent."""
     revision: str = "main"
     """Revision of a Hub model."""
     cache_dir: str | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hfcourse.data import files
-from hfcourse.data.load import SPLITS, is_builder, load, split_files
+from hfcourse.data.loading import SPLITS, is_builder, load, split_files
 from hfcourse.errors import DataError
 
 

@@ -75,13 +75,14 @@ class Stop:
 
     @cached_property
     def speed(self) -> tuple[float, int | None, int] | None:
-        """(lowest dev loss of the random start, step at which the pretrained one is as low or None, its own step)."""
-        losses = [(float(line["loss"]), int(line["step"])) for line in self.random.dev_log if "loss" in line]
-        if not losses or not self.pretrained.dev_log:
+        """(lowest smoothed training loss of the random start, step at which the pretrained one is as low or None,
+        the random start's own step).
+        """
+        losses, ours = _smoothed(self.random), _smoothed(self.pretrained)
+        if not losses or not ours:
             return None
         level, own = min(losses)
-        reached = [int(line["step"]) for line in self.pretrained.dev_log if line.get("loss", level + 1) <= level]
-        return level, min(reached, default=None), own
+        return level, min((step for loss, step in ours if loss <= level), default=None), own
 
     @property
     def faster(self) -> bool:
@@ -100,14 +101,14 @@ class Stop:
 
     def _about_speed(self) -> str:
         if self.speed is None:
-            return "There is no dev loss of both starts to compare."
+            return "There is no training loss of both starts to compare."
         level, reached, own = self.speed
-        lowest = f"the random start's lowest dev loss ({show(level)}, step {own:,})"
+        lowest = f"the random start's lowest training loss ({show(level)}, step {own:,}; smoothed)"
         if reached is None:
-            return f"The pretrained start's dev loss never gets as low as {lowest}."
+            return f"The pretrained start's training loss never gets as low as {lowest}."
         if reached >= own:
             return f"The pretrained start needs {reached:,} steps to {lowest}: here the loss does not fall faster."
-        return f"The pretrained start is below {lowest} at its evaluation of step {reached:,} already."
+        return f"The pretrained start is below {lowest} at step {reached:,} already."
 
     def _about_losses(self) -> str:
         both = [_best_loss(run) for run in (self.pretrained, self.random)]
@@ -167,8 +168,8 @@ def summary(stops: Sequence[Stop]) -> list[str]:
     fast = [stop for stop in known if stop.faster]
     numbers = (
         f"The pretrained start scores better on {len(won)} of {len(known)} tasks; on {len(clear)} of them the 95 % \
-interval of the difference leaves out 0. On {len(fast)} of {len(known)} its dev loss is as low as the random start's \
-ever gets, in fewer steps{_shares(fast)}."
+interval of the difference leaves out 0. On {len(fast)} of {len(known)} its training loss is as low as the random \
+start's ever gets, in fewer steps{_shares(fast)}."
     )
     if len(won) == len(fast) == len(known):
         lesson = "That is the lesson on self-supervised learning: a model that has read plain text starts nearer to \
@@ -189,6 +190,16 @@ def _shares(stops: Sequence[Stop]) -> str:
         return ""
     span = f"{shares[0]:.0f} %" if round(shares[0]) == round(shares[-1]) else f"{shares[0]:.0f} to {shares[-1]:.0f} %"
     return f" ({span} of the steps that the random start takes)"
+
+
+def _smoothed(run: Run) -> list[tuple[float, int]]:
+    """(mean training loss of the last fifth of the log, step) from there on: single batches jump too much to compare."""
+    lines = [(float(line["loss"]), int(line["step"])) for line in run.train_log if "loss" in line]
+    width = max(1, len(lines) // 5)
+    return [
+        (sum(loss for loss, _ in lines[end - width : end]) / width, lines[end - 1][1])
+        for end in range(width, len(lines) + 1)
+    ]
 
 
 def _best_loss(run: Run) -> float | None:

@@ -192,7 +192,7 @@ class Classification(Task):
             return self.config.problem
         if self._known.text:
             return self._known.problem  # type: ignore[return-value]
-        from hfcourse.data.load import labels_of
+        from hfcourse.data.loading import labels_of
 
         if self.label and labels_of(table, self.label) is None:
             values = table[self.label][:1000]
@@ -203,7 +203,7 @@ class Classification(Task):
         return "single_label_classification"
 
     def _label_names(self, raw: tables.Tables, context: TaskContext, new: str | None) -> tuple[str, ...]:
-        from hfcourse.data.load import labels_of
+        from hfcourse.data.loading import labels_of
 
         if self.problem == "regression":
             return (self.label or "value",)
@@ -230,7 +230,7 @@ class Classification(Task):
 
     def _read_targets(self, split: str, table: datasets.Dataset) -> list[Any]:
         """Numbers for the loss; None where a row has no label."""
-        from hfcourse.data.load import labels_of
+        from hfcourse.data.loading import labels_of
 
         if not self.label or self.label not in table.column_names:
             return [None] * len(table)

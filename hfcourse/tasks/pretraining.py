@@ -211,7 +211,7 @@ class Pretraining(Task):
                 tokenise(shards, context.tokenizer),
                 config.block_length - (3 if self.pairs else 2),
                 # Far more than enough for a stable score; the rest of a large test set would only take time.
-                limit=context.limit_of(split) or (0 if split == "train" else 2000),
+                limit=context.limit_of(split) or (0 if split == "train" else 1000),
                 starts=self.starts if self.pairs else None,
                 part=part,
             )

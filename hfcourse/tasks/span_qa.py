@@ -117,7 +117,7 @@ class SpanQA(Task):
         return {name: sum(answer[name] for answer in answers) / count for name in names}
 
     def _load(self, context: TaskContext, new: str | None) -> tables.Tables:
-        from hfcourse.data.load import is_squad_file, load
+        from hfcourse.data.loading import is_squad_file, load
 
         source = new or self.config.data
         if not is_squad_file(source):

@@ -24,7 +24,7 @@ TARGET = "_target"
 
 def load_tables(data: str, data_dir: str | None, context: TaskContext, new: str | None) -> Tables:
     """All splits, or with `new` only that file's rows under ``test``."""
-    from hfcourse.data.load import load
+    from hfcourse.data.loading import load
 
     if new is not None:
         return {"test": next(iter(load(new).values()))}
@@ -44,12 +44,17 @@ def with_targets(table: datasets.Dataset, targets: Sequence[Any]) -> datasets.Da
 
 def with_column(table: datasets.Dataset, name: str, values: list[Any]) -> datasets.Dataset:
     """The table with one more column; no bar is shown where rows that were chosen are copied for it."""
+    import hashlib
+    import pickle
+
     import datasets
 
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
+    # Else the library pickles the values in Python for its own fingerprint, which takes longer than all the rest.
+    fingerprint = hashlib.sha256(pickle.dumps((table._fingerprint, name, values))).hexdigest()[:16]
     try:
-        return table.add_column(name, values)
+        return table.add_column(name, values, new_fingerprint=fingerprint)
     finally:
         if not bars:
             datasets.enable_progress_bars()
@@ -149,7 +154,7 @@ def named_column(table: datasets.Dataset, name: str, guesses: Sequence[str], whe
     Raises:
         DataError: the named column is missing (with the nearest), or nothing could be guessed.
     """
-    from hfcourse.data.load import column
+    from hfcourse.data.loading import column
 
     if name:
         return column(table, name, where)

@@ -122,7 +122,7 @@ class Tagging(Task):
         """CoNLL files go through their builders; everything else is a table."""
         import datasets
 
-        from hfcourse.data.load import conll_builder, load
+        from hfcourse.data.loading import conll_builder, load
 
         source = new or self.config.data
         builder = conll_builder(source)
@@ -134,7 +134,7 @@ class Tagging(Task):
         return {"test": next(iter(splits.values()))} if new else splits
 
     def _label_names(self, raw: tables.Tables, context: TaskContext, new: str | None) -> tuple[str, ...]:
-        from hfcourse.data.load import labels_of
+        from hfcourse.data.loading import labels_of
 
         if new is not None and context.model_labels:
             return context.model_labels
@@ -145,7 +145,7 @@ class Tagging(Task):
         return tables.in_models_order(tuple(names), context, self.name)
 
     def _numbers(self, split: str, table: datasets.Dataset) -> list[list[int] | None]:
-        from hfcourse.data.load import labels_of
+        from hfcourse.data.loading import labels_of
 
         if not self.tags or self.tags not in table.column_names:
             return [None] * len(table)

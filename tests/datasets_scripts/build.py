@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hfcourse.data.load import load
+from hfcourse.data.loading import load
 from hfcourse.errors import DataError
 
 Rows = dict[str, list[dict[str, Any]]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hfcourse.data.load import load
+from hfcourse.data.loading import load
 
 from .build import built, failure, write
 

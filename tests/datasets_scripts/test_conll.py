@@ -8,7 +8,7 @@ import pytest
 from hfcourse_datasets.conll2003 import iob2
 from seqeval.scheme import IOB1, IOB2, Entities
 
-from hfcourse.data.load import load
+from hfcourse.data.loading import load
 
 from .build import Rows, built, failure, write
 

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pytest
 
-from hfcourse.data.load import labels_of, load
+from hfcourse.data.loading import labels_of, load
 
 from .build import built, counts, failure, write
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hfcourse_datasets import squad
 
-from hfcourse.data.load import load
+from hfcourse.data.loading import load
 
 from .build import built, failure, write
 

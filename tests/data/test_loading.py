@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import pytest
 
-from hfcourse.data.load import builders, column, conll_builder, is_builder, is_squad_file, labels_of, load, split_of
+from hfcourse.data.loading import builders, column, conll_builder, is_builder, is_squad_file, labels_of, load, split_of
 from hfcourse.errors import DataError
 
 
@@ -195,3 +195,10 @@ def test_layouts_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "t.json.gz").write_bytes(b"damaged")
     found = [is_squad_file(str(tmp_path / name)) for name in ("q.json", "r.json.gz", "s.json", "t.json.gz", "c.txt")]
     assert found == [True, True, False, False, False]
+
+
+def test_the_call_is_in_reach_from_the_package(tmp_path: Path) -> None:
+    import hfcourse.data
+
+    assert texts(table(tmp_path / "rows.csv", "a")) == {"train": ["a"]}
+    assert hfcourse.data.load is load
