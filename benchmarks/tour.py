@@ -1,7 +1,7 @@
 """Mean and standard deviation over seeds of the tour's scores: `python benchmarks/tour.py RUN_FOLDER...`
 
-    for seed in 0 1 2; do hfcourse run bert/tour --seed $seed --output_dir runs/tour-$seed; done
-    python benchmarks/tour.py runs/tour-0 runs/tour-1 runs/tour-2
+for seed in 0 1 2; do hfcourse run bert/tour --seed $seed --output_dir runs/tour-$seed; done
+python benchmarks/tour.py runs/tour-0 runs/tour-1 runs/tour-2
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def _shares(stops: Sequence[Stop]) -> str:
 
 
 def _smoothed(run: Run) -> list[tuple[float, int]]:
-    """(mean training loss of the last fifth of the log, step) from there on: single batches jump too much to compare."""
+    """(mean training loss over a fifth of the log, step at its end): single batches jump too much to compare."""
     lines = [(float(line["loss"]), int(line["step"])) for line in run.train_log if "loss" in line]
     width = max(1, len(lines) // 5)
     return [

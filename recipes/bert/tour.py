@@ -69,12 +69,12 @@ def base() -> Config:
     )
     tasks: dict[str, Any] = {name: getattr(finetuning, name)(tuned) for name in TASKS}
     tasks["topic"] = _sized(tasks["topic"], examples=500, epochs=6)
-    tasks["terms"] = _sized(tasks["terms"], examples=500, epochs=3)
+    tasks["terms"] = _sized(tasks["terms"], examples=500, epochs=5)
     # Comparing two texts takes many different examples to learn, and steps that change whole matrices.
     match = replace(tasks["match"], optim=OptimConfig(name="muon", lr=1e-3))
     tasks["match"] = _sized(match, examples=7000, epochs=1)
     answer = replace(tasks["answer"], optim=OptimConfig(name="muon", lr=2e-3))
-    tasks["answer"] = _sized(answer, examples=1600, epochs=2)
+    tasks["answer"] = _sized(answer, examples=1500, epochs=2)
     return Config(pretrain=pretrain, **tasks)
 
 
