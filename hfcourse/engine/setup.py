@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,12 +38,15 @@ class Setup:
         """An accelerator for the block; trackers are closed and process groups left in order at its end.
 
         Raises:
-            ConfigError: fp16 on a machine without a GPU.
+            ConfigError: fp16 on a machine without a GPU; a tracker that is not installed.
         """
         precision = machine.mixed_precision(config.train.precision)
         if precision == "fp16" and not torch.cuda.is_available():
             raise ConfigError("train.precision is fp16, which only trains on a GPU: use bf16 or fp32")
         trackers = list(config.train.trackers)
+        for name in trackers:  # accelerate would leave it out without a word
+            if importlib.util.find_spec(name) is None:
+                raise ConfigError(f"train.trackers names {name}, which is not installed: pip install {name}")
         # An earlier run of this process (of the tour, of a notebook) may have had another precision.
         AcceleratorState._reset_state()
         accelerator = Accelerator(

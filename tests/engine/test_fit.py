@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from hfcourse.engine.fit import fit
-from hfcourse.errors import DataError, Interrupted, ModelError, TrainingError
+from hfcourse.errors import ConfigError, DataError, Interrupted, ModelError, TrainingError
 from hfcourse.objectives import Output, Supervised
 from hfcourse.run_folder import RunFolder
 
@@ -130,6 +130,26 @@ def test_moving_average_is_what_is_saved(tmp_path: Path) -> None:
         decay = min(0.9, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * load_file(place / "model.safetensors")["classifier.weight"]
     torch.testing.assert_close(average, weights(run)["classifier.weight"], rtol=1e-4, atol=1e-6)
+
+
+def test_tensorboard_gets_the_numbers_of_the_log(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = new_run(tmp_path / "run")
+    fit(toy_model(), ToyTask(), toy_config(train={"trackers": ("tensorboard",)}), run)
+    folder = next((run.path / "hfcourse").rglob("events.out.*")).parent
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    for prefix, key, lines in (
+        ("train", "loss", [line for line in run.read_log() if "split" not in line]),
+        ("dev", "accuracy", [line for line in run.read_log() if line.get("split") == "dev"]),
+    ):
+        told = [(event.step, event.value) for event in events.Scalars(f"{prefix}/{key}")]
+        assert told == [(line["step"], pytest.approx(line[key], rel=1e-5)) for line in lines]
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="wandb, which is not installed"):
+        fit(toy_model(), ToyTask(), toy_config(train={"trackers": ("wandb",)}), new_run(tmp_path / "run"))
 
 
 def test_nan_stops_with_step_examples_and_checkpoint(tmp_path: Path) -> None:
