@@ -17,31 +17,29 @@ _SIZES = {
 }
 
 
-def _bert(size: str) -> dict[str, Any]:
+def _sized(model_type: str, size: str) -> dict[str, Any]:
     layers, hidden, heads = _SIZES[size]
     return {
-        "model_type": "bert",
+        "model_type": model_type,
         "num_hidden_layers": layers,
         "hidden_size": hidden,
         "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
-        "max_position_embeddings": 512,
     }
 
 
-def _modern(size: str) -> dict[str, Any]:
-    """Pre-norm, rotary positions, gated MLP, no biases (ModernBERT, arXiv 2412.13663), at BERT's sizes.
+def _bert(size: str) -> dict[str, Any]:
+    return _sized("bert", size) | {"intermediate_size": 4 * _SIZES[size][1], "max_position_embeddings": 512}
 
-    The gated MLP has a third matrix, so it is narrowed to two thirds: both families cost the same.
-    """
-    layers, hidden, heads = _SIZES[size]
-    return {
-        "model_type": "modernbert",
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": 8 * hidden // 3 // 64 * 64,
-        "max_position_embeddings": 1024,
+
+def _gated(model_type: str, size: str) -> dict[str, Any]:
+    """Rotary positions and a gated MLP, whose third matrix narrows it to two thirds: all families cost the same."""
+    inner = 8 * _SIZES[size][1] // 3 // 64 * 64
+    return _sized(model_type, size) | {"intermediate_size": inner, "max_position_embeddings": 1024}
+
+
+def _modern(size: str) -> dict[str, Any]:
+    """Pre-norm, rotary positions, gated MLP, no biases (ModernBERT, arXiv 2412.13663), at BERT's sizes."""
+    return _gated("modernbert", size) | {
         "reference_compile": False,
         "embedding_dropout": 0.1,
         "mlp_dropout": 0.1,
@@ -56,17 +54,7 @@ def _nomic(size: str) -> dict[str, Any]:
     """BERT with rotary positions and a gated MLP without biases; segment embeddings and post-norm stay (NomicBERT,
     arXiv 2402.01613). Segments make it the better of the two modern families at pairs.
     """
-    layers, hidden, heads = _SIZES[size]
-    return {
-        "model_type": "nomic_bert",
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": 8 * hidden // 3 // 64 * 64,
-        "max_position_embeddings": 1024,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    }
+    return _gated("nomic_bert", size) | {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 
 PRESETS: dict[str, dict[str, Any]] = {
