@@ -23,8 +23,9 @@ def fast_dropout(states: Tensor, p: float) -> Tensor:
     """Dropout of a CPU tensor in training mode; same expectation as `torch.nn.functional.dropout`."""
     count = states.numel()
     draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    kept = draws[:count].view(states.shape) >= round(p * 65536) - 32768
-    return states * kept.to(states.dtype).mul_(1 / (1 - p))
+    kept = torch.empty(states.shape, dtype=states.dtype)
+    torch.ge(draws[:count].view(states.shape), round(p * 65536) - 32768, out=kept)  # no mask of bools in between
+    return states * kept.mul_(1 / (1 - p))
 
 
 class FastDropout(nn.Dropout):
