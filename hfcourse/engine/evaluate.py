@@ -63,7 +63,9 @@ def evaluate(
         objective = task.objective
         objective.bind(model)
     examples = task.splits[split]
-    steps = plan(examples.lengths, examples=max(len(examples), 1), tokens=batch.eval_tokens, shuffle=False)
+    # On CPU more tokens are no faster, and would be what takes the most memory of a whole run.
+    tokens = batch.eval_tokens or (4096 if accelerator.device.type == "cpu" else 16384)
+    steps = plan(examples.lengths, examples=max(len(examples), 1), tokens=tokens, shuffle=False)
     mine = range(accelerator.process_index, len(steps), accelerator.num_processes)
     rounds = -(-len(steps) // accelerator.num_processes)
     predictions: list[tuple[int, Any]] = []
