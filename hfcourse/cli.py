@@ -41,6 +41,7 @@ def run_recipe(file: str) -> None:
 def _guarded(action: Callable[[], None]) -> int:
     try:
         action()
+        sys.stdout.flush()  # what is still in the buffer would meet the closed pipe after the last handler
     except HfcourseError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)

@@ -139,7 +139,7 @@ def make_run(path: Path, kind: str, *, skill: float = 0.8, seed: int = 0, steps:
     }  # fmt: skip
     (path / "config.yaml").write_text(json.dumps(settings))  # JSON is YAML
     (path / "metrics.json").write_text(json.dumps(metrics))
-    lines = log_of(rng, metric, steps, speed=3 + 4 * skill)
+    lines = log_of(rng, metric, steps, speed=1 + 4 * skill)
     (path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for name, found in answers.items():
         text = "".join(json.dumps(answer) + "\n" for answer in found)
