@@ -16,7 +16,10 @@ def main() -> None:
     """Print a row a task; sd is that of a sample (n - 1)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
-    runs = [json.loads((run / "metrics.json").read_text())["tasks"] for run in parser.parse_args().runs]
+    folders = parser.parse_args().runs
+    if len(folders) < 2:
+        parser.error("give the folders of two runs or more: one has no standard deviation")
+    runs = [json.loads((folder / "metrics.json").read_text())["tasks"] for folder in folders]
     print("| task | metric | random start | pretrained start | pretrained better |\n|---|---|---|---|---|")
     for task in runs[0]:
         starts = {start: [run[task][start]["value"] for run in runs] for start in ("random", "pretrained")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -107,21 +108,22 @@ def test_sentence_order_swaps_half(corpus: Path, context: TaskContext) -> None:
     assert len(lengths) > 8  # cut anywhere in the middle half, not at a fixed place
 
 
+def halves(task: Pretraining, rows: list[int]) -> Iterator[tuple[list[int], list[int], int, list[int]]]:
+    """Both parts of each pair, its label, and the window of the corpus that it was made from."""
+    train = task.splits["train"]
+    batch = task.collate(train.take(rows), epoch=0)
+    types, labels = batch["token_type_ids"].tolist(), batch["pair_labels"].tolist()
+    windows = train.windows(rows).tolist()
+    for ids, type_ids, label, window in zip(original(batch).tolist(), types, labels, windows, strict=True):
+        middle = type_ids.index(1)
+        yield ids[1 : middle - 1], ids[middle:-1], label, window
+
+
 def test_next_sentence_takes_the_second_part_from_elsewhere(corpus: Path, context: TaskContext) -> None:
     task = build(corpus, context, sentence_order=0.0, next_sentence=1.0)
-    train = task.splits["train"]
     rows = list(range(200))
-    batch = task.collate(train.take(rows), epoch=0)
     same: list[tuple[bool, int]] = []
-    for ids, types, label, window in zip(
-        original(batch).tolist(),
-        batch["token_type_ids"].tolist(),
-        batch["pair_labels"].tolist(),
-        train.windows(rows).tolist(),
-        strict=True,
-    ):
-        middle = types.index(1)
-        first, second = ids[1 : middle - 1], ids[middle:-1]
+    for first, second, label, window in halves(task, rows):
         assert first == window[: len(first)]
         same.append((second == window[len(first) :], label))
         assert len(first) + len(second) == len(window)
@@ -134,19 +136,9 @@ def test_next_sentence_takes_the_second_part_from_elsewhere(corpus: Path, contex
 def test_both_pair_objectives_share_the_wrong_pairs(corpus: Path, context: TaskContext) -> None:
     task = build(corpus, context, sentence_order=3.0, next_sentence=1.0)
     assert task.objective.weights["pair"] == 4.0
-    train = task.splits["train"]
-    rows = list(range(len(train)))
-    batch = task.collate(train.take(rows), epoch=0)
+    rows = list(range(len(task.splits["train"])))
     kinds = {"right": 0, "swapped": 0, "foreign": 0}
-    for ids, types, label, window in zip(
-        original(batch).tolist(),
-        batch["token_type_ids"].tolist(),
-        batch["pair_labels"].tolist(),
-        train.windows(rows).tolist(),
-        strict=True,
-    ):
-        middle = types.index(1)
-        first, second = ids[1 : middle - 1], ids[middle:-1]
+    for first, second, label, window in halves(task, rows):
         kind = "right" if first + second == window else "swapped" if second + first == window else "foreign"
         assert (kind == "right") == (label == 0)
         kinds[kind] += 1
