@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import subprocess
@@ -59,6 +60,22 @@ def mixed_precision(asked: str) -> Literal["no", "bf16", "fp16"]:
     if asked == "auto":
         return "bf16" if has_bf16_units() else "no"
     return "no" if asked == "fp32" else asked  # type: ignore[return-value]
+
+
+def leave_processes_at_exit() -> None:
+    """Have this process leave its group in order at its very end, so that several runs of one launch share the group.
+
+    A process that still is in a gloo group when Python has gone now and then aborts ("terminate called without an
+    active exception"). Asking twice does no harm.
+    """
+    atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def describe() -> dict[str, Any]:

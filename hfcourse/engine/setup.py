@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import importlib.util
@@ -66,7 +65,7 @@ class Setup:
             finally:
                 for tracker in accelerator.trackers:
                     tracker.finish()
-                atexit.register(_leave_processes)
+                machine.leave_processes_at_exit()
 
     def log(self, record: dict[str, Any], state: TrainState, *, epoch: float) -> None:
         """One line in log.jsonl (and in the trackers) with the position it belongs to."""
@@ -84,12 +83,6 @@ def faster_on_cpu(model: nn.Module, setup: Setup) -> contextlib.AbstractContextM
     """On CPU, dropout that draws fast; a compiled model has its own."""
     on_cpu = setup.accelerator.device.type == "cpu"
     return fast_dropout_in(model) if on_cpu and not setup.config.train.compile else contextlib.nullcontext()
-
-
-def _leave_processes() -> None:
-    """At the very end, so that several runs of one launch share a process group; without it some abort at exit."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
