@@ -15,6 +15,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTraine
 from transformers.models.auto import modeling_auto
 
 from hfcourse.backbones.equal_keys import set_equal_keys
+from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.backbones.load import attention_arguments, load_config, locate, longest_input
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
@@ -35,6 +36,9 @@ _NATIVE_BY_TYPE = {
     ("bert", frozenset({"masked_lm", "pair"})): "BertForPreTraining",
     ("electra", frozenset({"replaced_tokens"})): "ElectraForPreTraining",
 }
+
+_FIRST_STATE = ("ForSequenceClassification", "ForMultipleChoice", "ForNextSentencePrediction")
+"""Ends of the names of native classes that read each row's first state, but for what their config says."""
 
 
 def native_class(config: PreTrainedConfig, heads: Sequence[HeadSpec]) -> type[PreTrainedModel] | None:
@@ -143,6 +147,23 @@ def input_length(
     if asked and bounds[0] and asked > bounds[0]:
         raise ModelError(f"inputs of {asked} tokens do not fit model {name!r}: it has positions for {bounds[0]}")
     return asked or min(known or 512, 512)
+
+
+def read_states_only(model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Within the block a model that reads nothing but each row's first state has its last layer compute no others."""
+    return last_layer_at(model, "first") if _reads_first_alone(model) else contextlib.nullcontext()
+
+
+def _reads_first_alone(model: Any) -> bool:
+    if isinstance(model, HeadedModel):
+        pooled = {"sequence": {"cls"}, "multiple_choice": {"native", "cls"}, "pair": {"native"}}
+        return all(head.pooling in pooled.get(head.kind, ()) for head in model.config.specs)
+    if not isinstance(model, PreTrainedModel):
+        return False
+    if hasattr(model.config, "classifier_pooling"):  # ModernBERT looks for the first state that is no padding
+        return model.config.classifier_pooling == "cls" and type(model).__name__.endswith(_FIRST_STATE[0])
+    reads_first = getattr(model.config, "summary_type", "first") == "first"
+    return reads_first and type(model).__name__.endswith(_FIRST_STATE)
 
 
 def parameter_counts(model: torch.nn.Module) -> dict[str, int]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from hfcourse.data.batching import plan
 from hfcourse.engine.settings import BatchConfig
+from hfcourse.model import read_states_only
 from hfcourse.objectives import Objective
 from hfcourse.tasks.base import Batch, Task
 
@@ -77,7 +78,7 @@ def evaluate(
             rows = steps[number]
             inputs = to_device(task.collate(examples.take(rows), epoch=-1), accelerator.device)
             counts = objective.counts(inputs)
-            with accelerator.autocast():
+            with accelerator.autocast(), read_states_only(model):
                 output = objective(model, inputs, need_logits=True)
             predictions += zip(rows.tolist(), task.predict(output.logits, inputs), strict=True)
             for term, loss in output.losses.items():

@@ -22,6 +22,7 @@ from hfcourse.engine.progress import say
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import TrainState
 from hfcourse.errors import DataError, TrainingError
+from hfcourse.model import read_states_only
 from hfcourse.objectives import Objective
 from hfcourse.tasks.base import Batch, Task
 
@@ -197,7 +198,7 @@ class Steps:
     ) -> None:
         """One micro-batch: each term's mean weighs by its share of the whole step's units."""
         accelerator = self.setup.accelerator
-        with accelerator.autocast():
+        with accelerator.autocast(), read_states_only(self.state.model):
             output = self.objective(self.wrapped, batch, need_logits=False)
         loss = torch.zeros((), device=accelerator.device)
         for term, value in output.losses.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.heads.losses import linear_cross_entropy
 from hfcourse.objectives.base import Batch, Objective, Output
 
@@ -34,13 +35,14 @@ class MaskedLM(Objective):
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
         inner: Any = model.module if hasattr(model, "module") else model
         if hasattr(inner, "heads"):
-            return _headed(model, batch, need_logits=need_logits)
+            return _headed(model, inner, batch, need_logits=need_logits)
         return _native(model, inner, batch, need_logits=need_logits)
 
 
-def _headed(model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
+def _headed(model: nn.Module, inner: Any, batch: Batch, *, need_logits: bool) -> Output:
     """Our own heads compute their losses on masked positions themselves."""
-    output = model(**{key: value for key, value in batch.items() if key != "positions"})
+    with last_layer_at(inner, states_read(batch)):
+        output = model(**{key: value for key, value in batch.items() if key != "positions"})
     logits: dict[str, Any] = {}
     if need_logits:
         inner_logits = output.logits if isinstance(output.logits, dict) else dict.fromkeys(output.losses, output.logits)
@@ -56,9 +58,10 @@ def _native(model: nn.Module, inner: Any, batch: Batch, *, need_logits: bool) ->
     inputs = {k: v for k, v in batch.items() if k not in {"labels", "positions", "pair_labels"}}
     losses: dict[str, Tensor] = {}
     logits: dict[str, Any] = {}
+    cut_down = masked_states_only(inner, batch["positions"]) if "positions" in batch else nullcontext()
+    with last_layer_at(inner, states_read(batch)), cut_down:
+        output = model(**inputs)
     if "positions" in batch:
-        with masked_states_only(inner, batch["positions"]):
-            output = model(**inputs)
         states = (output.prediction_logits if "prediction_logits" in output else output.logits).squeeze(0)
         projection = inner.get_output_embeddings()
         targets = batch["labels"].flatten()[batch["positions"]]
@@ -67,13 +70,22 @@ def _native(model: nn.Module, inner: Any, batch: Batch, *, need_logits: bool) ->
             parts = [_judge(projection(s), t) for s, t in zip(states.split(_CHUNK), targets.split(_CHUNK), strict=True)]
             logits["nll"] = torch.cat([nll for nll, _ in parts])
             logits["best"] = torch.cat([best for _, best in parts])
-    else:
-        output = model(**inputs)
     if "pair_labels" in batch:
         pair = output.seq_relationship_logits if "seq_relationship_logits" in output else output.logits
         losses["pair"] = nn.functional.cross_entropy(pair.float(), batch["pair_labels"])
         logits["pair"] = pair
     return Output(losses=losses, logits=logits if need_logits else None)
+
+
+def states_read(batch: Batch) -> Tensor | Literal["first"]:
+    """Which states the heads read: the masked ones, and each row's first where there are pairs."""
+    if "positions" not in batch:
+        return "first"
+    if "pair_labels" not in batch:
+        return batch["positions"]
+    rows, length = batch["input_ids"].shape
+    first = torch.arange(0, rows * length, length, device=batch["positions"].device)
+    return torch.cat([batch["positions"], first])
 
 
 def _judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.errors import ConfigError
 from hfcourse.heads.losses import linear_cross_entropy
 from hfcourse.heads.spec import HeadSpec
@@ -69,7 +70,7 @@ class ReplacedTokens(Objective):
         positions, originals = batch["positions"], batch["labels"].flatten()[batch["positions"]]
         inputs = {k: v for k, v in batch.items() if k not in {"labels", "positions", "draws"}}
         self.generator.train(model.training)
-        with masked_states_only(self.generator, positions):
+        with last_layer_at(self.generator, positions), masked_states_only(self.generator, positions):
             states = self.generator(**inputs).logits.squeeze(0)
         projection = self.generator.get_output_embeddings()
         generator_loss = linear_cross_entropy(states, projection.weight, projection.bias, originals)
