@@ -50,6 +50,9 @@ def plan(
 ) -> Plan:
     """The optimizer steps of one epoch; every row occurs in exactly one.
 
+    The first step of a run takes the batch with the most padded tokens: what does not fit in memory fails at once,
+    and memory that is taken whole is not cut up by smaller batches before.
+
     Args:
         lengths: tokens of each row, (rows,).
         examples: most rows in one step.
@@ -73,6 +76,10 @@ def plan(
     edges = _edges(lengths[order], examples=examples, tokens=tokens, pool=pool)
     batches = len(edges) - 1
     steps = generator.permutation(batches) if shuffle and bucket and varied else np.arange(batches)
+    if epoch == 0 and shuffle and varied:
+        widths = np.maximum.reduceat(lengths[order], edges[:-1]) * np.diff(edges)
+        widest = int(np.flatnonzero(steps == widths.argmax())[0])
+        steps[[0, widest]] = steps[[widest, 0]]
     return Plan(order=order, edges=edges, steps=steps)
 
 

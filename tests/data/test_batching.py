@@ -46,6 +46,18 @@ def test_long_rows_come_first_without_shuffling() -> None:
     assert LENGTHS[steps[0]].min() >= LENGTHS[steps[1]].max()
 
 
+@pytest.mark.parametrize("bucket", [True, False])
+@pytest.mark.parametrize("tokens", [0, 700])
+def test_a_run_begins_with_the_batch_that_takes_most_memory(tokens: int, bucket: bool) -> None:
+    lengths = np.random.default_rng(3).integers(1, 200, size=300)
+    first, second = (list(plan(lengths, examples=8, tokens=tokens, bucket=bucket, epoch=epoch)) for epoch in (0, 1))
+    padded = [len(rows) * lengths[rows].max() for rows in first]
+    assert padded[0] == max(padded)
+    later = [len(rows) * lengths[rows].max() for rows in second]
+    assert later[0] != max(later)  # of later epochs none in particular
+    assert sorted(np.concatenate(first)) == list(range(300))
+
+
 def test_empty_split_has_no_step() -> None:
     assert len(plan(np.zeros(0, dtype=np.int64), examples=8, tokens=100)) == 0
 
