@@ -29,6 +29,8 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     for module in extra:
         module.to(accelerator.device)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
+    if accelerator.device.type == "cpu":
+        optim.allocate_moments(optimizer)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = TrainState(
         accelerator=accelerator,
