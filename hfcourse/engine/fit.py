@@ -120,7 +120,7 @@ class _Loop:
             self._evaluate_and_save()
         title = self.run.path.name
         with (
-            faster_on_cpu(self.state.model, self.setup),
+            faster_on_cpu(self.state.model, self.state.extra, self.setup),
             bar(title, self.steps.total, done=position.step, shown=self._shown) as progress,
         ):
             while position.step < self.steps.total and not self._out_of_patience:
