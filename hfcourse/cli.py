@@ -21,6 +21,7 @@ USAGE = """hfcourse: pretrain, fine-tune, prompt and judge language and speech m
   hfcourse list                                           recipes and their variants
   hfcourse show NAME [VARIANT ...] [--setting value ...]  the resolved settings with their help; runs nothing
   hfcourse copy NAME DIR                                  copy a recipe for editing
+  hfcourse suite NAME --model DIR [--tasks a,b]           fine-tune and judge a model on a suite (glue, pydocs)
   hfcourse predict RUN FILE [--out FILE]                  answer new rows with a finished run
   hfcourse report RUN ... [--out FILE]                    one page and a table for one or several runs
   hfcourse --version
@@ -55,7 +56,15 @@ def _guarded(action: Callable[[], None]) -> int:
 
 
 def _dispatch(words: list[str]) -> None:
-    verbs = {"run": _run, "list": _list, "show": _show, "copy": _copy, "predict": _predict, "report": _report}
+    verbs = {
+        "run": _run,
+        "suite": _suite,
+        "list": _list,
+        "show": _show,
+        "copy": _copy,
+        "predict": _predict,
+        "report": _report,
+    }
     if not words or words[0] in {"-h", "--help", "help"} or words[1:] in (["-h"], ["--help"]):
         print(USAGE, end="")
     elif words[0] == "--version":
@@ -76,6 +85,12 @@ def _run(words: list[str]) -> None:
     parsed = recipe.parse(words)
     machine.tune_allocator()
     recipe.start(*parsed)
+
+
+def _suite(words: list[str]) -> None:
+    if not words:
+        raise ConfigError("usage: hfcourse suite NAME --model DIR [--settings ...]; NAME is glue or pydocs")
+    _run(["bert/suite", *words])
 
 
 def _list(words: list[str]) -> None:

@@ -30,6 +30,7 @@ from hfcourse.errors import RunFolderError
 # What may differ between a run and its resumption: it changes what a person sees, not what is computed.
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}
+_OURS |= {"scores.json", "table.md", "submission", "submission.zip"}  # of a suite
 
 
 class RunFolder:
@@ -106,13 +107,17 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file whole or not at all; an older one stays intact if it fails."""
+        return self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> Path:
+        """As `write_text`."""
         place = self.path / name
         side = place.with_name(f".{place.name}.partial")
         with disk.clear_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with side.open("w", encoding="utf-8") as file:
-                    file.write(text)
+                with side.open("wb") as file:
+                    file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
                 side.replace(place)

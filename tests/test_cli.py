@@ -55,7 +55,7 @@ def test_importing_loads_nothing_at_all() -> None:
 def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*words) == 0
     out = capsys.readouterr().out
-    assert all(f"hfcourse {verb}" in out for verb in ("run", "list", "show", "copy", "predict", "report"))
+    assert all(f"hfcourse {verb}" in out for verb in ("run", "suite", "list", "show", "copy", "predict", "report"))
     assert all(flag in out for flag in ("--output_dir", "--seed", "--config", "--resume", "--overwrite"))
 
 

@@ -41,6 +41,11 @@ def builders() -> list[str]:
     return sorted(path.stem for path in _builders_folder().glob("*.py") if not path.name.startswith(("_", "base")))
 
 
+def builder_module(name: str) -> ModuleType:
+    """The module of one of `builders`."""
+    return importlib.import_module(f"{BUILDERS}.{name}")
+
+
 def is_builder(name: str) -> bool:
     """Whether `name` is ``builder`` or ``builder/config``, and not a file in a folder of such a name."""
     is_file = Path(name).is_file() or files.kind_of(Path(name)) is not None
@@ -198,7 +203,7 @@ def _unlike(found: list[Path], parts: list[datasets.Dataset]) -> str:
 def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str | None) -> datasets.DatasetDict:
     import datasets
 
-    module = importlib.import_module(f"{BUILDERS}.{name}")
+    module = builder_module(name)
     builder_class = _builder_class(module)
     known = list(builder_class.builder_configs)
     if config is not None and not known:

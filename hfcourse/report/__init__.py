@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hfcourse.run_folder import RunFolder
 
-__all__ = ["report", "tour_report"]
+__all__ = ["report", "suite_report", "tour_report"]
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> str:
@@ -42,3 +42,13 @@ def tour_report(
     from hfcourse.report.tour import tour
 
     return tour(groups, out, pretrain=pretrain)
+
+
+def suite_report(summary: Mapping[str, Any], rows: Sequence[Sequence[str]], out: Path) -> str:
+    """Write the page of a suite and return its table.
+
+    `summary`: what scores.json holds. `rows`: the table's cells, its head first and the average last.
+    """
+    from hfcourse.report.suite import suite
+
+    return suite(summary, rows, out)

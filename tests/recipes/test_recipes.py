@@ -23,7 +23,8 @@ def run(folder: Path, *words: str) -> RunFolder:
 
 
 def quiet(name: str) -> list[str]:
-    parts = ["pretrain.", "topic.", "terms.", "match.", "answer."] if name == "bert/tour" else [""]
+    inner = {"bert/tour": ["pretrain.", "topic.", "terms.", "match.", "answer."], "bert/suite": ["finetune."]}
+    parts = inner.get(name, [""])
     return [f"--no-{part}train.progress" for part in parts]
 
 
@@ -66,6 +67,61 @@ def test_the_tour(tmp_path: Path) -> None:
     tour = run(tmp_path / "tour", "bert/tour", "debug")
     assert tour.finished and (tour.path / "report.html").stat().st_size > 20_000
     assert tour.read_json("metrics.json")["tasks"].keys() == {"topic", "terms", "match", "answer"}
+
+
+def test_a_suite_is_judged_and_resumed(
+    pretrained: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bert/suite", "pydocs", "debug", "--model", str(pretrained.path), "--tasks", "topic,answer"]
+    done = run(tmp_path / "suite", *words)
+    assert "2 of 4 tasks" in capsys.readouterr().out
+    found = done.read_json("scores.json")
+    topic = RunFolder.open(done.path / "topic").read_json("metrics.json")
+    assert found["tasks"]["topic"]["score"] == pytest.approx(100 * topic["scores"]["test"]["accuracy"])
+    assert found["average"]["tasks"] == 2 and "| average | 2 of 4 tasks |" in (done.path / "table.md").read_text()
+    assert "answer" in (done.path / "report.html").read_text()
+    # A task that was lost is run again, the other is taken as it is.
+    (done.path / "metrics.json").unlink()
+    (done.path / "answer" / "metrics.json").unlink()
+    before = (done.path / "topic" / "metrics.json").stat().st_mtime_ns
+    again = run(done.path, *words, "--resume")
+    assert again.finished and again.read_json("scores.json")["tasks"].keys() == {"topic", "answer"}
+    assert (done.path / "topic" / "metrics.json").stat().st_mtime_ns == before
+
+
+GLUE_FILES = {
+    "RTE/train.tsv": "index\tsentence1\tsentence2\tlabel\n" + "0\ta b\tb a\tentailment\n1\tc\td\tnot_entailment\n" * 9,
+    "RTE/dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\ta\ta\tentailment\n1\tb\td\tnot_entailment\n",
+    "RTE/test.tsv": "index\tsentence1\tsentence2\n0\ta\tb\n1\tc\td\n",
+    "WNLI/train.tsv": "index\tsentence1\tsentence2\tlabel\n" + "0\ta\tb\t1\n1\tc\td\t0\n" * 9,
+    "WNLI/dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\ta\tb\t1\n",
+    "WNLI/test.tsv": "",
+}
+
+
+def test_glue_with_an_empty_test_file(
+    pretrained: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The task fails twice and is named; the other one is finished, its lost rows are named; exit code 2."""
+    from hfcourse.cli import main
+
+    for name, text in GLUE_FILES.items():
+        place = tmp_path / "glue" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    words = ["suite", "glue", "--model", str(pretrained.path), "--data_dir", str(tmp_path / "glue")]
+    words += ["--output_dir", str(tmp_path / "suite"), "--finetune.train.steps", "2", "--no-finetune.train.progress"]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "wnli failed twice" in errors[0] and "the file is empty" in errors[0]
+    assert "rte: 2 rows in dev, where the official file has 277" in said.err
+    assert "no submission.zip" in said.out
+    suite = RunFolder.open(tmp_path / "suite")
+    assert not suite.finished and suite.read_json("scores.json")["average"]["tasks"] == 1
+    assert RunFolder.open(suite.path / "rte").finished
 
 
 def test_a_saved_config_repeats_the_run(pretrained: RunFolder, tmp_path: Path) -> None:

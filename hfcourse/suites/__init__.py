@@ -1,0 +1,1 @@
+"""Tables of tasks that are run and averaged together."""

@@ -1,0 +1,224 @@
+"""Runs the tasks of a suite: resumes, retries, sweeps, several seeds, one after another or side by side."""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hfcourse.config import to_dict
+from hfcourse.errors import ConfigError, HfcourseError, Interrupted, ModelError
+from hfcourse.run_folder import RunFolder
+from hfcourse.suites.rows import Row, Suite
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one task."""
+
+    row: Row
+    seed: int
+    lr: float | None
+    """None: the recipe's own."""
+    name: str
+    """Its folder inside the suite's."""
+    model: str = ""
+    """Start from this model instead of the recipe's."""
+    evaluate_only: bool = False
+    """Answer with `model` as it is."""
+
+    def settings(self, learner: Learner) -> Any:
+        """The settings of its run."""
+        settings = learner.settings(self.row, self.seed, self.lr)
+        if self.model:
+            settings = replace(settings, model=self.model, evaluate_only=self.evaluate_only)
+        return settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is run."""
+
+    suite: Suite
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...]
+    lrs: tuple[float, ...] = ()
+    """Rates to try for each task; the best mean on dev is published. Empty: the recipe's own."""
+
+    def jobs(self, row: Row, model: str = "") -> list[Job]:
+        """A job a rate and seed, those of one rate together."""
+        return [
+            Job(row, seed, lr, self._name(row, seed, lr), model) for lr in self.lrs or (None,) for seed in self.seeds
+        ]
+
+    def _name(self, row: Row, seed: int, lr: float | None) -> str:
+        parts = [row.name, f"lr{lr:g}" if lr is not None else "", f"seed{seed}" if len(self.seeds) > 1 else ""]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def learned(self) -> tuple[Row, ...]:
+        """The rows that have models of their own."""
+        return tuple(row for row in self.rows if not row.answered_by)
+
+
+@dataclass
+class Outcome:
+    """What is left of a suite's jobs."""
+
+    runs: dict[str, list[tuple[Job, RunFolder]]] = field(default_factory=dict)
+    """Finished runs by row."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Name of a job -> why it failed, twice."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How a job becomes a run: given by the recipe, which knows the settings of its own fine-tuning."""
+
+    recipe: str
+    """Reference of the recipe that the runs name."""
+    settings: Callable[[Row, int, float | None], Any]
+    """(row, seed, lr) -> the settings of one run."""
+    learn: Callable[[Any, RunFolder], None]
+    """Settings and an open folder -> a finished run."""
+
+
+def run_jobs(jobs: Sequence[Job], learner: Learner, run: RunFolder, *, devices: int = 1) -> Outcome:
+    """Every job, each with a second try; what is finished in the folder already is taken as it is.
+
+    Args:
+        jobs: what to run.
+        learner: settings and training.
+        run: the suite's folder; each job is a run inside it.
+        devices: so many jobs at a time, each in a process of its own on a GPU of its own (or a share of the
+            cores); 1 runs them here, one after another.
+
+    Raises:
+        ModelError, ConfigError: a mistake that no other task would escape.
+        Interrupted: a signal; everything goes on with --resume.
+    """
+    outcome = Outcome()
+    finished = _here(jobs, learner, run) if devices == 1 else _side_by_side(jobs, learner, run, devices)
+    for job, folder, reason in finished:
+        if reason:
+            outcome.failed[job.name] = reason
+        else:
+            outcome.runs.setdefault(job.row.name, []).append((job, folder))
+    order = {job.name: number for number, job in enumerate(jobs)}
+    for found in outcome.runs.values():
+        found.sort(key=lambda pair: order[pair[0].name])
+    return outcome
+
+
+_Finished = Iterator[tuple[Job, RunFolder, str]]
+
+
+def _here(jobs: Sequence[Job], learner: Learner, run: RunFolder) -> _Finished:
+    for job in jobs:
+        settings = job.settings(learner)
+        folder = _folder(job, settings, learner, run)
+        reason = ""
+        for attempt in (1, 2):
+            reason = _attempt(lambda s=settings, f=folder: learner.learn(s, f))  # type: ignore[misc]
+            if not reason:
+                break
+            _say_failed(job, reason, attempt)
+            folder = _again(folder)
+        yield job, folder, reason
+
+
+def _attempt(action: Callable[[], None]) -> str:
+    """Why it failed, in one line; empty if it did not."""
+    try:
+        action()
+    except (Interrupted, ModelError, ConfigError):
+        raise
+    except Exception as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return line if isinstance(error, HfcourseError) else f"{type(error).__name__}: {line}"
+    return ""
+
+
+def _side_by_side(jobs: Sequence[Job], learner: Learner, run: RunFolder, devices: int) -> _Finished:
+    """Each job as ``hfcourse run --config``, on the device that is free."""
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for device in range(devices):
+        free.put(device)
+    folders = {job.name: _folder(job, job.settings(learner), learner, run) for job in jobs}
+    processes: set[subprocess.Popen[str]] = set()
+
+    def work(job: Job) -> str:
+        device = free.get()
+        try:
+            for attempt in (1, 2):
+                reason = _elsewhere(folders[job.name], _environment(device, devices), processes)
+                if not reason:
+                    return ""
+                _say_failed(job, reason, attempt)
+            return reason
+        finally:
+            free.put(device)
+
+    with ThreadPoolExecutor(devices) as pool:
+        waiting = [(job, pool.submit(work, job)) for job in jobs]
+        try:
+            for job, answer in waiting:
+                yield job, folders[job.name], answer.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(processes):
+                process.terminate()  # each writes a checkpoint first
+            raise
+
+
+def _elsewhere(folder: RunFolder, environment: Mapping[str, str], processes: set[subprocess.Popen[str]]) -> str:
+    if folder.finished:
+        return ""
+    saved = str(folder.path / "config.yaml")
+    command = [sys.executable, "-m", "hfcourse", "run", "--config", saved, "--output_dir", str(folder.path), "--resume"]
+    process = subprocess.Popen(
+        [*command, "--no-train.progress"], text=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    processes.add(process)
+    _, said = process.communicate()
+    processes.discard(process)
+    if process.returncode == 0:
+        return ""
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    reason = (errors or lines or [f"exit code {process.returncode}"])[-1]
+    if process.returncode in {130, 143}:
+        raise Interrupted(reason, process.returncode - 128)
+    return reason
+
+
+def _environment(device: int, devices: int) -> dict[str, str]:
+    """One GPU each, or an equal share of the cores."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus:
+        return {**os.environ, "CUDA_VISIBLE_DEVICES": str(device % gpus)}
+    return {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // devices))}
+
+
+def _folder(job: Job, settings: Any, learner: Learner, run: RunFolder) -> RunFolder:
+    return run.child(job.name, {"recipe": learner.recipe, "variant": []} | to_dict(settings))
+
+
+def _again(folder: RunFolder) -> RunFolder:
+    """The folder of a job that failed, to go on from its newest checkpoint."""
+    if not folder.is_main:
+        return RunFolder.attach(folder.path, resume=True)
+    return RunFolder.create(folder.path, folder.config, resume=True)
+
+
+def _say_failed(job: Job, reason: str, attempt: int) -> None:
+    from hfcourse.engine.progress import say
+
+    say(f"{job.name} failed: {reason}; " + ("trying once more" if attempt == 1 else "left out"))

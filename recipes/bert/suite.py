@@ -1,0 +1,118 @@
+"""Judge one encoder on a suite of tasks: fine-tune it on each, average, write scores, report and submission.
+
+Lecture:  self-supervised learning, BERT: what GLUE measures (Hung-yi Lee, ML 2021/2022).
+Papers:   GLUE (arXiv 1804.07461); intermediate tasks, STILTs (1811.01088).
+Run:      hfcourse suite glue --model DIR --data_dir GLUE
+          hfcourse suite glue --model DIR --data_dir GLUE --tasks cola,rte --seeds 3 --sweep lr=1e-5,2e-5,5e-5
+          hfcourse suite pydocs --model runs/bert-pretrain-1
+Results:  recipes/bert/README.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from hfcourse import recipe as recipes
+from hfcourse.engine.settings import OptimConfig
+from hfcourse.errors import ConfigError
+from hfcourse.run_folder import RunFolder
+from hfcourse.suites.rows import Row
+
+finetuning = recipes.find("bert/finetune").module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which suite, which model, how often."""
+
+    suite: Literal["glue", "pydocs"] = "pydocs"
+    """The table of tasks."""
+    model: str = "bert-mini"
+    """A run folder, a saved model, a Hub id, or a preset (fresh weights)."""
+    tasks: tuple[str, ...] = ()
+    """Only these; all that have data where empty."""
+    data_dir: str | None = None
+    """Folder with the raw files, for suites that read some (GLUE's, with CoLA/, RTE/, ... in it)."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 1
+    """How many seeds: mean and standard deviation are published."""
+    sweep: tuple[str, ...] = ()
+    """``lr=1e-5,2e-5,5e-5``: try these rates for each task, publish the one that is best on dev."""
+    first: str = ""
+    """Train on this task first and go on from there to the others (STILTs)."""
+    devices: int = 1
+    """So many tasks side by side, each on a GPU of its own (or a share of the cores)."""
+    finetune: finetuning.Config = field(default_factory=finetuning.base)
+    """Settings of every task's fine-tuning."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.devices < 1:
+            raise ConfigError("seeds and devices must be 1 or more")
+        self.rates  # noqa: B018 - refuses what is no rate
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates of `sweep`."""
+        words = [word.removeprefix("lr=") for word in self.sweep]
+        if self.sweep and not self.sweep[0].startswith("lr="):
+            raise ConfigError(f"sweep is {','.join(self.sweep)!r}: write lr= and the rates, as in lr=1e-5,2e-5")
+        try:
+            rates = tuple(dict.fromkeys(float(word) for word in words))
+        except ValueError:
+            raise ConfigError(f"sweep is {','.join(self.sweep)!r}: what follows lr= must be numbers") from None
+        if any(not 0 < rate < 1 for rate in rates):
+            raise ConfigError(f"sweep is {','.join(self.sweep)!r}: a rate lies between 0 and 1")
+        return rates
+
+
+def base() -> Config:
+    """The tasks that need no data but what is installed: pydocs."""
+    return Config(finetune=replace(finetuning.base(), max_length=128, optim=OptimConfig(lr=3e-5)))
+
+
+def glue(config: Config) -> Config:
+    """GLUE's nine tasks and AX, from the original files (give --data_dir)."""
+    return replace(config, suite="glue")
+
+
+def pydocs(config: Config) -> Config:
+    """Four tasks made from installed documentation."""
+    return replace(config, suite="pydocs", finetune=replace(config.finetune, limit=2000))
+
+
+def debug(config: Config) -> Config:
+    """Seconds on CPU: a tiny model, a few examples."""
+    return replace(config, model="bert-tiny", finetune=finetuning.debug(config.finetune))
+
+
+def main(config: Config, run: RunFolder) -> None:
+    """Tasks -> runs -> scores."""
+    from hfcourse import model
+    from hfcourse.data import tokenizers
+    from hfcourse.engine.finish import one_first
+    from hfcourse.suites.judge import judge
+    from hfcourse.suites.runner import Learner
+
+    tokenizer = config.finetune.tokenizer
+    if config.model in model.PRESETS and not tokenizer:  # one vocabulary for all tasks
+        tokenizer = str(run.path / "tokenizer")
+        with one_first():
+            tokenizers.train_once(tokenizers.texts_of("pydocs/text"), tokenizers.TokenizerConfig(), Path(tokenizer))
+
+    def settings(row: Row, seed: int, lr: float | None) -> finetuning.Config:
+        tuned = getattr(finetuning, row.variant)(config.finetune)
+        task = replace(tuned.task, data=row.data, data_dir=config.data_dir)
+        optim = tuned.optim if lr is None else replace(tuned.optim, lr=lr)
+        return replace(tuned, model=config.model, tokenizer=tokenizer, seed=seed, task=task, optim=optim)
+
+    learner = Learner(recipe="bert/finetune", settings=settings, learn=finetuning.learn)
+    judge(config, learner, run)
+
+
+if __name__ == "__main__":
+    from hfcourse.cli import run_recipe
+
+    run_recipe(__file__)

@@ -1,0 +1,125 @@
+"""Jobs of a suite: finished ones are kept, failed ones tried again, signals stop all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hfcourse.errors import DataError, Interrupted, ModelError
+from hfcourse.run_folder import RunFolder
+from hfcourse.suites.runner import Job, Plan, run_jobs
+from tests.suites.fake import ROWS, SUITE, Fake, folder
+
+
+def plan(**changes: object) -> Plan:
+    return replace(Plan(suite=SUITE, rows=ROWS, seeds=(0,)), **changes)  # type: ignore[arg-type]
+
+
+def jobs(wanted: Plan) -> list[Job]:
+    return [job for row in wanted.learned for job in wanted.jobs(row)]
+
+
+def test_names_say_what_varies() -> None:
+    assert [job.name for job in jobs(plan())] == ["one", "two", "three"]
+    both = plan(seeds=(0, 1), lrs=(1e-5, 2e-5))
+    assert [job.name for job in both.jobs(ROWS[0])] == [
+        "one-lr1e-05-seed0",
+        "one-lr1e-05-seed1",
+        "one-lr2e-05-seed0",
+        "one-lr2e-05-seed1",
+    ]
+
+
+def test_finished_jobs_are_kept_and_the_rest_goes_on(tmp_path: Path) -> None:
+    stopping = Fake(failures={"two": [Interrupted("stopped", 15)]})
+    with pytest.raises(Interrupted):
+        run_jobs(jobs(plan()), stopping.learner, folder(tmp_path / "suite"))
+    assert [settings.row for settings in stopping.learned] == ["one", "two"]
+    again = Fake()
+    run = RunFolder.create(tmp_path / "suite", {"recipe": "bert/suite", "model": "start"}, resume=True)
+    outcome = run_jobs(jobs(plan()), again.learner, run)
+    assert [settings.row for settings in again.learned] == ["two", "three"]
+    assert outcome.runs.keys() == {"one", "two", "three"} and not outcome.failed
+
+
+def test_a_failed_job_gets_a_second_try_and_loses_no_other(tmp_path: Path) -> None:
+    once, twice = [RuntimeError("cosmic\nray")], [DataError("two.tsv: gone"), DataError("two.tsv: gone")]
+    fake = Fake(failures={"one": [*once], "two": [*twice]})
+    outcome = run_jobs(jobs(plan()), fake.learner, folder(tmp_path / "suite"))
+    assert [settings.row for settings in fake.learned] == ["one", "one", "two", "two", "three"]
+    assert outcome.failed == {"two": "two.tsv: gone"}
+    assert outcome.runs.keys() == {"one", "three"}
+
+
+def test_a_mistake_that_no_task_escapes_stops_at_once(tmp_path: Path) -> None:
+    fake = Fake(failures={"one": [ModelError("no such model")]})
+    with pytest.raises(ModelError):
+        run_jobs(jobs(plan()), fake.learner, folder(tmp_path / "suite"))
+    assert len(fake.learned) == 1
+
+
+RECIPE = '''"""Write down how it was started."""
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from hfcourse.engine.settings import TrainConfig
+from hfcourse.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A run."""
+
+    row: str = ""
+    """The task."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How."""
+
+
+def base():
+    """Nothing."""
+    return Config()
+
+
+def debug(config):
+    """Nothing."""
+    return config
+
+
+def main(config, run):
+    """Finish, unless the task is two."""
+    began = time.time()
+    if config.row == "two":
+        raise DataError("two.tsv: gone")
+    time.sleep(1.0)
+    seconds = {"began": began, "ended": time.time(), "threads": os.environ.get("OMP_NUM_THREADS")}
+    run.write_json("metrics.json", seconds)
+'''
+
+
+def test_side_by_side(tmp_path: Path) -> None:
+    """Two at a time, each in its own process; one fails and is tried again."""
+    from dataclasses import dataclass, field
+
+    from hfcourse.engine.settings import TrainConfig
+    from hfcourse.suites.runner import Learner
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        row: str = ""
+        train: TrainConfig = field(default_factory=TrainConfig)
+
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    learner = Learner(
+        recipe=str(tmp_path / "recipe.py"), settings=lambda row, seed, lr: Config(row=row.name), learn=lambda *_: None
+    )
+    outcome = run_jobs(jobs(plan()), learner, folder(tmp_path / "suite"), devices=2)
+    assert outcome.failed == {"two": "two.tsv: gone"}
+    assert outcome.runs.keys() == {"one", "three"}
+    ((_, one),), ((_, three),) = outcome.runs["one"], outcome.runs["three"]
+    first, other = one.read_json("metrics.json"), three.read_json("metrics.json")
+    assert first["threads"] is not None and other["ended"] > 0
