@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hfcourse.errors import ConfigError, DataError, ModelError
+from hfcourse.errors import ConfigError, DataError, ModelError, unknown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -115,7 +115,9 @@ def load(name: str, backbone: BackboneConfig | None = None) -> PreTrainedTokeniz
         tokenizer = AutoTokenizer.from_pretrained(place, revision=hub.revision, cache_dir=hub.cache_dir)
     except Exception as error:  # a damaged file raises whatever the library trips over
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{name}: no tokenizer here: give one with --tokenizer ({reason})") from error
+        if Path(place).exists() or "/" in name:
+            raise ModelError(f"{name}: no tokenizer here: give one with --tokenizer ({reason})") from error
+        raise ModelError(f"{unknown('model', name, PRESETS)} (no tokenizer under that name: {reason})") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer  # type: ignore[no-any-return]

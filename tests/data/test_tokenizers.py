@@ -227,6 +227,8 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as missing:
         tokenizers.load(str(tmp_path / "nowhere"))
     assert "\n" not in str(missing.value) and "nowhere" in str(missing.value)
+    with pytest.raises(ModelError, match=r"unknown model 'bert-mnii': did you mean 'bert-mini'"):
+        tokenizers.load("bert-mnii")
     for name, text in (("broken", "{"), ("empty", "{}")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tokenizer.json").write_text(text)
