@@ -217,7 +217,7 @@ def test_every_objective_learns(corpus: Path, context: TaskContext, objective: s
     config = FitConfig(
         batch=BatchConfig(examples=16),
         optim=OptimConfig(lr=1e-3, warmup=0.3),
-        train=TrainConfig(steps=600 if task.pairs else 300, eval_every=1000, progress=False, precision="fp32"),
+        train=TrainConfig(steps=1000 if task.pairs else 300, eval_every=1000, progress=False, precision="fp32"),
     )
     scores = fit(net, task, config, RunFolder.create(tmp_path / "run", {"recipe": "bert/pretrain"}))["dev"]
     if objective == "masked_lm":
