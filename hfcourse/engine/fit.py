@@ -54,7 +54,7 @@ def fit(
     tokenizer: PreTrainedTokenizerBase | None = None,
     train: bool = True,
 ) -> Scores:
-    """Train on ``train``, select on ``dev``, answer all other splits, and leave a complete run folder.
+    """Train on ``train``, select on ``dev``, answer every dev and test split, and leave a complete run folder.
 
     A run folder opened to be resumed goes on from its newest good checkpoint; a finished one is returned as it is.
 
@@ -137,13 +137,13 @@ class _Loop:
                     self._save()
 
     def finish(self, tokenizer: PreTrainedTokenizerBase | None, *, trained: bool) -> dict[str, Any]:
-        """Take the best weights, answer every other split, save model, predictions and what metrics.json will hold."""
+        """Take the best weights, answer dev and test splits; save model, predictions, the content of metrics.json."""
         if trained and self.config.train.select_best:
             self._load_best()
         average = self.state.average
         with average.swapped() if average is not None and trained else contextlib.nullcontext():
             try:
-                evaluations = [self._evaluate(split) for split in self.task.splits if split != "train"]
+                evaluations = [self._evaluate(split) for split in self.task.splits if split.startswith(("dev", "test"))]
             except _Stopped:
                 number = self.signals.received
                 raise Interrupted(f"{self.run.path}: stopped by signal {number}; go on with --resume", number) from None

@@ -44,7 +44,6 @@ class Suite:
     """Rows under one name."""
 
     name: str
-    title: str
     rows: tuple[Row, ...]
 
 
@@ -65,7 +64,6 @@ _F1 = ("f1", "accuracy")
 # GLUE (arXiv 1804.07461); human scores of Nangia and Bowman (arXiv 1905.10425) as the leaderboard shows them.
 GLUE = Suite(
     name="glue",
-    title="GLUE",
     rows=(
         _glue("cola", "CoLA", (8551, 1043, 1063), (66.4,), "unacceptable", "acceptable", scores=("matthews",)),
         _glue("sst2", "SST-2", (67_349, 872, 1821), (97.8,), "negative", "positive"),
@@ -98,7 +96,6 @@ GLUE = Suite(
 
 PYDOCS = Suite(
     name="pydocs",
-    title="pydocs",
     rows=(
         Row(name="topic", data="pydocs/topic", splits=("test",)),
         Row(name="terms", data="pydocs/terms", variant="tagging", scores=("f1",), splits=("test",)),

@@ -128,7 +128,7 @@ def _here(jobs: Sequence[Job], learner: Learner, run: RunFolder) -> _Finished:
             if not reason:
                 break
             _say_failed(job, reason, attempt)
-            folder = _again(folder)
+            folder = _again(folder) if attempt == 1 else folder
         yield job, folder, reason
 
 

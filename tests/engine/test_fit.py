@@ -96,6 +96,18 @@ def test_it_matches_a_plain_loop(tmp_path: Path, name: str) -> None:
     assert ours == pytest.approx(losses, rel=1e-4)
 
 
+def test_every_dev_and_test_split_is_answered_and_no_other(tmp_path: Path) -> None:
+    """MNLI has two of each; a corpus may hold rows without labels that nobody asked about."""
+    task = ToyTask()
+    more = dict.fromkeys(("dev_mismatched", "test_mismatched", "unsupervised"), task.splits["dev"])
+    task.splits = {**task.splits, **more}
+    run = new_run(tmp_path / "run")
+    fit(toy_model(), task, toy_config(train={"steps": 2}), run)
+    metrics = run.read_json("metrics.json")
+    assert metrics["scores"].keys() == {"dev", "test", "dev_mismatched", "test_mismatched"}
+    assert metrics["score"]["split"] == "test"
+
+
 def test_select_best_patience_and_limits(tmp_path: Path) -> None:
     class Worsening(ToyTask):
         """Dev scores fall from the first evaluation on, whatever is learnt."""

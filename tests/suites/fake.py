@@ -17,7 +17,7 @@ ROWS = (
     Row(name="three", data="three", splits=("dev", "dev_other"), human=(85.0, 95.0), submit={"test": "THREE.tsv"}),
     Row(name="ask", data="ask", scores=("matthews",), splits=("test",), answered_by="three"),
 )
-SUITE = Suite(name="fake", title="Fake", rows=ROWS)
+SUITE = Suite(name="fake", rows=ROWS)
 
 
 @dataclass(frozen=True)
