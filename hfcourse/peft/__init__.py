@@ -1,1 +1,1 @@
-"""Parameter-efficient fine-tuning under the peft library's interface."""
+"""Parameter-efficient fine-tuning under the `peft` library's own interface: our methods beside its own."""
