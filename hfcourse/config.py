@@ -90,7 +90,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "", prefi
 def override(config: T, arguments: Sequence[str], *, others: Sequence[str] = ()) -> T:
     """A changed copy: ``--optim.lr 1e-4 --task.text=question --train.compile``.
 
-    Dashes and underscores are the same. A switch may stand alone or be negated (``--no-train.compile``).
+    Dashes and underscores are the same. A switch may stand alone or be negated (``--no-train.compile``). A part with
+    ``named_by`` takes the value of that setting: ``--peft lora`` is ``--peft.method lora``.
 
     Args:
         config: the settings.
@@ -101,8 +102,11 @@ def override(config: T, arguments: Sequence[str], *, others: Sequence[str] = ())
         ConfigError: an unknown flag (with the nearest known one), a missing value or one of the wrong type.
     """
     known = dict(_leaves(config))
+    short = dict(_short_names(config))
     changes: dict[str, Any] = {}
     for flag, given in _flags(arguments):
+        flag = _spelt_out(flag, getattr(config, "aliases", {}))
+        flag = short.get(flag, flag)
         name = flag.removeprefix("no_")
         negated = flag not in known and typed.is_switch(known.get(name))
         if negated and given:
@@ -213,6 +217,23 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, hints[field.name]
+
+
+def _spelt_out(flag: str, aliases: Mapping[str, str]) -> str:
+    """``peft.rank`` as ``finetune.peft.rank``, where settings lend a nested part a name of its own."""
+    first, dot, rest = flag.partition(".")
+    return aliases.get(first, first) + dot + rest
+
+
+def _short_names(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Parts whose own name stands for one of their settings: ``peft`` for ``peft.method``."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            name = prefix + field.name
+            if hasattr(value, "named_by"):
+                yield name, f"{name}.{value.named_by}"
+            yield from _short_names(value, f"{name}.")
 
 
 def _hints(cls: Any) -> dict[str, Any]:

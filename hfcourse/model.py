@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
@@ -22,6 +20,11 @@ from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.errors import ModelError
 from hfcourse.headed_model import HeadedConfig, HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
+from hfcourse.peft.settings import PeftSettings
+from hfcourse.peft.wrap import adapted_backbone, is_adapter, load_adapter, merged, unwrapped, wrap
+from hfcourse.weights import backbone_of, copy_backbone, from_pretrained, quiet
+
+__all__ = ["PRESETS", "build", "load", "parameter_counts", "quiet", "unwrapped"]
 
 _NATIVE = {
     "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -63,6 +66,7 @@ def build(
     tokenizer: PreTrainedTokenizerBase | None = None,
     backbone: BackboneConfig | None = None,
     need_trained_head: bool = False,
+    peft: PeftSettings | None = None,
     seed: int = 0,
 ) -> PreTrainedModel:
     """A model in fp32 whose ``forward(**batch)`` answers with loss and logits.
@@ -73,10 +77,12 @@ def build(
         tokenizer: checked against the model's vocabulary; a preset takes its vocabulary from it.
         backbone: initialisation, attention kernel, dropout, Hub flags.
         need_trained_head: refuse a checkpoint whose head would be new (evaluation).
+        peft: which parameters are trained; all where not given. Other methods give a `PeftModel` around the model.
         seed: decides fresh weights.
 
     Raises:
-        ModelError: unknown name, a tokenizer that does not fit, weights of another architecture.
+        ModelError: unknown name, a tokenizer that does not fit, weights of another architecture; a backbone that the
+            method of `peft` cannot take.
     """
     heads = (heads,) if isinstance(heads, HeadSpec) else tuple(heads)
     settings = backbone or BackboneConfig()
@@ -84,6 +90,8 @@ def build(
     fresh = name in PRESETS or settings.init == "random"
     inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
     model_class = native_class(inner, heads)
+    if not fresh and is_adapter(name):
+        return _from_adapter(name, saved, heads, need_trained_head, peft, seed)
     torch.manual_seed(seed)
     other_labels = model_class is not None and not fresh and _has_other_labels(saved, heads[0])
     model: Any
@@ -96,28 +104,86 @@ def build(
             model = model_class._from_config(inner, **arguments)
         elif isinstance(saved, HeadedConfig):
             model = model_class._from_config(inner, **arguments)
-            _copy_backbone(_backbone_of(name), model, name)
+            copy_backbone(backbone_of(name), model, name)
         else:
-            model = _from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
+            model = from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
             if other_labels:  # as many classes, but other ones: their weights would mislead
                 trained, model = model, model_class._from_config(inner, **arguments)
-                _copy_backbone(trained, model, name)
+                copy_backbone(trained, model, name)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
     if (fresh or other_labels) and need_trained_head:
         raise ModelError(f"model {name!r} has no trained head for this task: train it first")
-    return model  # type: ignore[no-any-return]
+    model.name_or_path = "" if fresh else _whole(locate(name))
+    return model if peft is None else wrap(model, peft)  # type: ignore[no-any-return]
 
 
 def load(folder: str | Path) -> PreTrainedModel:
-    """A model as `build` made it and training saved it, with every head."""
+    """A model as `build` made it and training saved it, with every head; around it its adapter, where it has one."""
     name = locate(str(folder))
     config = load_config(name, BackboneConfig(), None)
     architecture = (config.architectures or ["HeadedModel"])[0]
     model_class = HeadedModel if isinstance(config, HeadedConfig) else getattr(transformers, architecture, None)
     if model_class is None:
         raise ModelError(f"{folder}: no class {architecture!r} in transformers {transformers.__version__}")
-    return _from_pretrained(model_class, name, config, BackboneConfig(), need_trained_head=True)
+    if not is_adapter(name):
+        return from_pretrained(model_class, name, config, BackboneConfig(), need_trained_head=True)
+    backbone = adapted_backbone(name)
+    saved = load_config(backbone, BackboneConfig(), None)
+    if isinstance(saved, HeadedConfig) or model_class is HeadedModel:
+        model = model_class._from_config(config)
+        source = (
+            backbone_of(backbone)
+            if isinstance(saved, HeadedConfig)
+            else from_pretrained(AutoModel, backbone, saved, BackboneConfig(), need_trained_head=False)
+        )
+        copy_backbone(source, model, backbone)
+    else:
+        model = from_pretrained(model_class, backbone, config, BackboneConfig(), need_trained_head=False)
+    return load_adapter(model, name)  # type: ignore[no-any-return]
+
+
+def _from_adapter(
+    name: str,
+    saved: PreTrainedConfig,
+    heads: tuple[HeadSpec, ...],
+    need_trained_head: bool,
+    peft: PeftSettings | None,
+    seed: int,
+) -> PreTrainedModel:
+    """A model that was trained with an adapter: as it is to be judged, merged to be trained on."""
+    model: Any = load(name)
+    inner: Any = unwrapped(model)
+    fits = inner.config.specs == heads if isinstance(inner, HeadedModel) else not _differs(inner.config, heads)
+    if need_trained_head and not fits:
+        raise ModelError(f"{name}: its head is not the task's: train it first")
+    if need_trained_head:
+        return model  # type: ignore[no-any-return]
+    whole = merged(model, name)
+    torch.manual_seed(seed)
+    if not fits:
+        model_class = native_class(saved.backbone_config if isinstance(saved, HeadedConfig) else saved, heads)
+        if model_class is None or isinstance(whole, HeadedModel):
+            raise ModelError(f"{name}: its head is not the task's: name the backbone that its adapter was trained on")
+        trained, config = whole, saved
+        _describe_head(config, heads[0], None)
+        whole = model_class._from_config(config)
+        copy_backbone(trained, whole, name)
+    whole.name_or_path = ""  # merged weights lie nowhere else
+    return whole if peft is None else wrap(whole, peft)  # type: ignore[no-any-return]
+
+
+def _differs(config: PreTrainedConfig, heads: tuple[HeadSpec, ...]) -> bool:
+    """Whether a saved native model's head is another than the task asks for."""
+    own = native_class(config, heads)
+    if own is None or own.__name__ not in (config.architectures or ()):
+        return True
+    return (heads[0].labels and len(heads[0].labels) != config.num_labels) or _has_other_labels(config, heads[0])
+
+
+def _whole(place: str) -> str:
+    """A folder by its whole path, so that an adapter finds it from anywhere; a Hub id as it is."""
+    return str(Path(place).resolve()) if Path(place).is_dir() else place
 
 
 def trained_labels(name: str, head: str, backbone: BackboneConfig | None = None) -> tuple[str, ...]:
@@ -151,7 +217,8 @@ def input_length(
 
 def read_states_only(model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
     """Within the block a model that reads nothing but each row's first state has its last layer compute no others."""
-    return last_layer_at(model, "first") if _reads_first_alone(model) else contextlib.nullcontext()
+    inner = unwrapped(model)
+    return last_layer_at(inner, "first") if _reads_first_alone(inner) else contextlib.nullcontext()
 
 
 def _reads_first_alone(model: Any) -> bool:
@@ -214,85 +281,15 @@ def _headed(
 ) -> HeadedModel:
     same_heads = isinstance(saved, HeadedConfig) and saved.specs == heads
     if same_heads and not fresh:
-        return _from_pretrained(HeadedModel, name, saved, settings, need_trained_head)  # type: ignore[return-value]
+        return from_pretrained(HeadedModel, name, saved, settings, need_trained_head)  # type: ignore[return-value]
     if need_trained_head:
         raise ModelError(f"{name}: its heads are not the task's ({', '.join(h.kind for h in heads)}): train it first")
     model = HeadedModel(headed_config(inner, heads), settings)
     if not fresh:
         source = (
-            _backbone_of(name)
+            backbone_of(name)
             if isinstance(saved, HeadedConfig)
-            else _from_pretrained(AutoModel, name, inner, settings, need_trained_head=False)
+            else from_pretrained(AutoModel, name, inner, settings, need_trained_head=False)
         )
-        _copy_backbone(source, model, name)
+        copy_backbone(source, model, name)
     return model
-
-
-def _backbone_of(name: str) -> PreTrainedModel:
-    """The backbone of a saved HeadedModel, without its heads."""
-    with quiet():
-        return HeadedModel.from_pretrained(locate(name)).backbone
-
-
-def _copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
-    """Give `model`'s backbone the weights of another instance of it."""
-    target = getattr(model, model.base_model_prefix)
-    result = target.load_state_dict(source.state_dict(), strict=False)
-    missing = [key for key in result.missing_keys if "pooler" not in key]
-    if missing:
-        raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights of the backbone, such as {missing[0]!r}")
-
-
-def _from_pretrained(
-    model_class: Any,
-    name: str,
-    config: PreTrainedConfig,
-    settings: BackboneConfig,
-    need_trained_head: bool,
-    **arguments: Any,
-) -> PreTrainedModel:
-    """Load weights; the head may be new, the backbone must be whole."""
-    place = locate(name)
-    if settings.revision != "main" or settings.cache_dir:
-        arguments |= {"revision": settings.revision, "cache_dir": settings.cache_dir}
-    try:
-        with quiet():
-            model, info = model_class.from_pretrained(
-                place,
-                config=config,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **arguments,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{name}: cannot load the weights: {str(error).strip().splitlines()[0]}") from error
-    new = set(info["missing_keys"]) | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    prefix = f"{model.base_model_prefix}."
-    # A bare backbone (AutoModel) is all backbone; a pooler is new wherever pretraining had no pair task.
-    inside = {key for key in new if model.base_model is model or key.startswith(prefix)}
-    broken = sorted(key for key in inside if "pooler" not in key)
-    if broken:
-        raise ModelError(
-            f"{name}: {len(broken)} backbone weights are missing or of another shape, such as {broken[0]!r}: "
-            "this is a checkpoint of another architecture, or a damaged one"
-        )
-    if need_trained_head and new:
-        raise ModelError(f"{name}: its head is not the task's ({sorted(new)[0]!r} is new): train it first")
-    return model  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' reports and bars on weights off the screen: what matters in them becomes an error here."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()

@@ -166,7 +166,8 @@ def parse(arguments: Sequence[str], recipe: Recipe | None = None) -> tuple[Recip
             recipe = find(names.pop(0))
         variants = names
         config = recipe.configure(variants)
-    return recipe, variants, configs.override(config, flags, others=_LAUNCH), launch
+    config = configs.override(config, flags, others=_LAUNCH)
+    return recipe, variants, config.resolved() if hasattr(config, "resolved") else config, launch
 
 
 def start(recipe: Recipe, variants: Sequence[str], config: Any, launch: Launch) -> Any:

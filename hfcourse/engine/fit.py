@@ -22,6 +22,7 @@ from hfcourse.engine.signals import StopSignals
 from hfcourse.engine.step import Steps
 from hfcourse.errors import DataError, Interrupted
 from hfcourse.model import parameter_counts, quiet
+from hfcourse.peft.wrap import save
 from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.base import Task
 
@@ -73,6 +74,7 @@ def fit(
     if run.finished:
         say(f"{run.path}: already finished")
         return Scores(run.read_json("metrics.json"))
+    config = config.resolved()
     started = time.perf_counter()
     with Setup.open(config, run) as setup, StopSignals() as signals:
         loop = _Loop(prepare(setup, model, task), signals)
@@ -252,7 +254,7 @@ class _Loop:
         with self.run.replacing(folder) as side:
             model: Any = self.state.model
             with quiet():
-                model.save_pretrained(side)
+                save(model, side)
             if tokenizer is not None:
                 tokenizer.save_pretrained(side)
 

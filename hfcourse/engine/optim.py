@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hfcourse.engine.settings import OptimConfig
+from hfcourse.peft.wrap import WRAPPED, unwrapped
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 
@@ -23,7 +24,8 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
     objective at `head_lr`. Each group carries ``scale``: its peak lr is ``scale * config.lr``; and ``hidden``: whether
     it holds the matrices of the layers, which Muon is for.
     """
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    inner = unwrapped(model)
+    prefix = f"{getattr(inner, 'base_model_prefix', '')}."
     depth = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=0)
     head_scale = 1.0 if config.head_lr is None else config.head_lr / config.lr
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
@@ -39,7 +41,9 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
         groups.setdefault((scale, decay, hidden), []).append(parameter)
 
     for name, parameter in model.named_parameters():
-        add(name, parameter, in_head=prefix != "." and not name.startswith(prefix))
+        name = name if inner is model else name.removeprefix(WRAPPED)
+        outside = prefix != "." and not name.startswith(prefix)
+        add(name, parameter, in_head=outside or ".modules_to_save." in name)  # as is the pooler that a method trains
     for module in extra:
         for name, parameter in module.named_parameters():
             add(name, parameter, in_head=True)

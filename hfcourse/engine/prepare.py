@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hfcourse.engine import optim
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import MovingAverage, Position, TrainState
 from hfcourse.engine.step import Steps
+from hfcourse.peft.wrap import unwrapped
 from hfcourse.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.train.compile:
         # In place and the backbone alone: names in the state stay, and what varies with every batch stays outside.
-        model.base_model.compile(dynamic=True if config.batch.bucket else None)
+        inner: Any = unwrapped(model)
+        inner.base_model.compile(dynamic=True if config.batch.bucket else None)
     optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
     for module in extra:
         module.to(accelerator.device)

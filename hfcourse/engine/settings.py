@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 from hfcourse.errors import ConfigError
+from hfcourse.peft.settings import PeftSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +16,8 @@ class OptimConfig:
     name: Literal["adamw", "muon"] = "adamw"
     """adamw; or muon for the matrices of the layers (and AdamW for the rest): fewer steps where training starts from
     scratch, each a little dearer."""
-    lr: float = 5e-5
-    """Peak learning rate of the backbone."""
+    lr: float = 0.0
+    """Peak learning rate of the backbone; 0 for the method's own: 5e-5 where all is trained, more where little is."""
     head_lr: float | None = None
     """Peak learning rate of the task heads; the backbone's where not given."""
     layer_decay: float = 1.0
@@ -39,8 +40,8 @@ class OptimConfig:
     """Largest norm of the gradient; 0 switches clipping off."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ConfigError(f"optim.lr is {self.lr}: it must be above 0")
+        if self.lr < 0:
+            raise ConfigError(f"optim.lr is {self.lr}: it must be above 0, or 0 for the method's own")
         if self.warmup < 0:
             raise ConfigError(f"optim.warmup is {self.warmup}: it must be 0 or more")
         if not 0 < self.layer_decay <= 1:
@@ -126,7 +127,13 @@ class FitConfig:
     """Refuse what is otherwise cut, dropped or counted."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     """What one step sees."""
+    peft: PeftSettings = field(default_factory=PeftSettings)
+    """Which parameters are trained; ``--peft lora`` for LoRA's."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimizer and schedule."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """The loop."""
+
+    def resolved(self) -> Self:
+        """The same with the learning rate that the method brings, where none was given."""
+        return self if self.optim.lr else replace(self, optim=replace(self.optim, lr=self.peft.lr))

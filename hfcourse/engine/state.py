@@ -163,11 +163,16 @@ class TrainState:
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and kept buffers by name, tied ones once, on CPU."""
+    """What training changes, on CPU: trained parameters and kept buffers by name, tied ones once.
+
+    A frozen backbone is made anew when a run goes on; its checkpoints hold what was trained on it.
+    """
     kept = module.state_dict(keep_vars=True)
+    frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
     found: dict[int, str] = {}
     for name, tensor in kept.items():
-        found.setdefault(id(tensor), name)
+        if id(tensor) not in frozen:
+            found.setdefault(id(tensor), name)
     return {name: kept[name].detach().cpu().contiguous() for name in found.values()}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.heads.losses import linear_cross_entropy
 from hfcourse.objectives.base import Batch, Objective, Output
+from hfcourse.peft.wrap import unwrapped
 
 _CHUNK = 2048
 """Masked positions whose logits are looked at together in an evaluation."""
@@ -33,7 +34,8 @@ class MaskedLM(Objective):
         return counts | ({"pair": len(batch["pair_labels"])} if "pair_labels" in batch else {})
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
-        inner: Any = model.module if hasattr(model, "module") else model
+        parallel: Any = model
+        inner: Any = unwrapped(parallel.module if hasattr(model, "module") else model)
         if hasattr(inner, "heads"):
             return _headed(model, inner, batch, need_logits=need_logits)
         return _native(model, inner, batch, need_logits=need_logits)

@@ -16,6 +16,7 @@ from hfcourse.heads.spec import HeadSpec
 from hfcourse.model import native_class
 from hfcourse.objectives.base import Batch, Objective, Output
 from hfcourse.objectives.masked_lm import masked_states_only
+from hfcourse.peft.wrap import unwrapped
 
 DISCRIMINATOR_WEIGHT = 50.0
 """The paper's factor of the discriminator's loss, which is averaged over all tokens and small."""
@@ -43,7 +44,8 @@ class ReplacedTokens(Objective):
         Raises:
             ConfigError: the backbone has no masked-LM class to generate with.
         """
-        inner = getattr(model, str(model.base_model_prefix))
+        whole = unwrapped(model)
+        inner = getattr(whole, str(whole.base_model_prefix))
         config = copy.deepcopy(inner.config)
         config.num_hidden_layers = max(1, config.num_hidden_layers // 4)
         if getattr(config, "layer_types", None):

@@ -78,8 +78,8 @@ def layers_of(model: nn.Module) -> list[Layer]:
     if not found:
         kind = getattr(config, "model_type", type(model).__name__)
         raise ModelError(
-            f"no attention layers found in {kind}: this method takes encoders and decoders that are made of "
-            "transformers' layers (bert, roberta, electra, distilbert, modernbert, gpt2, llama, t5, bart, wav2vec2, ...)"
+            f"no attention layers found in {kind}: this method takes backbones made of transformers' layers "
+            "(bert, roberta, electra, distilbert, modernbert, gpt2, llama, t5, bart, wav2vec2, hubert, whisper, ...)"
         )
     return found
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from hfcourse.backbones.settings import BackboneConfig
-from hfcourse.engine.settings import FitConfig, OptimConfig, TrainConfig
+from hfcourse.engine.settings import FitConfig, TrainConfig
 from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.classification import ClassificationConfig
 from hfcourse.tasks.multiple_choice import MultipleChoiceConfig
@@ -44,7 +44,7 @@ class Config(FitConfig):
 
 def base() -> Config:
     """One sentence -> class on pydocs/topic."""
-    return Config(optim=OptimConfig(lr=5e-5), train=TrainConfig(epochs=3))
+    return Config(train=TrainConfig(epochs=3))
 
 
 def classification(config: Config) -> Config:
@@ -143,6 +143,7 @@ def learn(config: Config, run: RunFolder) -> None:
         tokenizer=tokenizer,
         backbone=config.backbone,
         need_trained_head=config.evaluate_only,
+        peft=config.peft,
         seed=config.seed,
     )
     fit(net, task, config, run, tokenizer=tokenizer, train=not config.evaluate_only)

@@ -129,7 +129,14 @@ def learn(config: Config, run: RunFolder) -> None:
         task = config.task.build(context)
     for note in context.notes:
         say(note)
-    net = model.build(config.model, task.head, tokenizer=tokenizer, backbone=config.backbone, seed=config.seed)
+    net = model.build(
+        config.model,
+        task.head,
+        tokenizer=tokenizer,
+        backbone=config.backbone,
+        peft=config.peft,
+        seed=config.seed,
+    )
     fit(net, task, config, run, tokenizer=tokenizer)
 
 

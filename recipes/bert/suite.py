@@ -4,6 +4,7 @@ Lecture:  self-supervised learning, BERT: what GLUE measures (Hung-yi Lee, ML 20
 Papers:   GLUE (arXiv 1804.07461); intermediate tasks, STILTs (1811.01088).
 Run:      hfcourse suite glue --model DIR --data_dir GLUE
           hfcourse suite glue --model DIR --data_dir GLUE --tasks cola,rte --seeds 3 --sweep lr=1e-5,2e-5,5e-5
+          hfcourse suite glue --model DIR --data_dir GLUE --peft lora
           hfcourse suite pydocs --model runs/bert-pretrain-1
 Results:  recipes/bert/README.md
 """
@@ -12,10 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hfcourse import recipe as recipes
-from hfcourse.engine.settings import OptimConfig
 from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.rows import Row
@@ -27,6 +27,7 @@ finetuning = recipes.find("bert/finetune").module
 class Config:
     """Which suite, which model, how often."""
 
+    aliases: ClassVar = {"peft": "finetune.peft"}
     suite: Literal["glue", "pydocs"] = "pydocs"
     """The table of tasks."""
     model: str = "bert-mini"
@@ -70,7 +71,7 @@ class Config:
 
 def base() -> Config:
     """The tasks that need no data but what is installed: pydocs."""
-    return Config(finetune=replace(finetuning.base(), max_length=128, optim=OptimConfig(lr=3e-5)))
+    return Config(finetune=replace(finetuning.base(), max_length=128))
 
 
 def glue(config: Config) -> Config:
@@ -106,7 +107,7 @@ def main(config: Config, run: RunFolder) -> None:
         tuned = getattr(finetuning, row.variant)(config.finetune)
         task = replace(tuned.task, data=row.data, data_dir=config.data_dir)
         optim = tuned.optim if lr is None else replace(tuned.optim, lr=lr)
-        return replace(tuned, model=config.model, tokenizer=tokenizer, seed=seed, task=task, optim=optim)
+        return replace(tuned, model=config.model, tokenizer=tokenizer, seed=seed, task=task, optim=optim).resolved()
 
     learner = Learner(recipe="bert/finetune", settings=settings, learn=finetuning.learn)
     judge(config, learner, run)

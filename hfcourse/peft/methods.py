@@ -1,0 +1,195 @@
+"""From settings to the config of a method, with targets found for any backbone. A new method is one more function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import peft
+from peft import PeftConfig
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from hfcourse.errors import ConfigError, ModelError, unknown
+from hfcourse.peft.bottleneck import BottleneckConfig, CompacterConfig
+from hfcourse.peft.head_only import HeadOnlyConfig
+from hfcourse.peft.places import Layer, layers_of
+from hfcourse.peft.settings import PeftSettings
+
+_GROUPS = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
+
+
+def method_config(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """The config of `settings.method` for this model.
+
+    Args:
+        model: to be wrapped.
+        settings: the method, its size and its targets.
+        head: modules that are trained and saved whole.
+
+    Raises:
+        ConfigError: targets that match no module. ModelError: a backbone that the method cannot take.
+    """
+    return _METHODS[settings.method](model, settings, head)
+
+
+def target_modules(model: nn.Module, targets: Iterable[str]) -> list[str]:
+    """Names of the modules that `targets` stand for: groups of every layer (``query``, ..., ``all``) or modules.
+
+    Raises:
+        ConfigError: a target that matches nothing, with the nearest that would.
+    """
+    layers = layers_of(model)
+    words = [word for target in targets for word in (_GROUPS if target == "all" else (target,))]
+    found: dict[str, None] = {}
+    for word in words:
+        names = [name for layer in layers for name in _group(layer, word)] if word in _GROUPS else _ending(model, word)
+        if not names:
+            ends = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_projection(module)}
+            raise ConfigError(f"peft.targets: {unknown('target', word, [*_GROUPS, 'all', *sorted(ends)])}")
+        found |= dict.fromkeys(names)
+    return list(found)
+
+
+def _group(layer: Layer, group: str) -> tuple[str, ...]:
+    names = getattr(layer, group)
+    return (names,) if isinstance(names, str) else names
+
+
+def _ending(model: nn.Module, word: str) -> list[str]:
+    return [
+        name
+        for name, module in model.named_modules()
+        if _is_projection(module) and (name == word or name.endswith(f".{word}"))
+    ]
+
+
+def _is_projection(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _transposed(model: nn.Module, names: list[str]) -> bool:
+    """Whether matrices are (in, out), as GPT-2 keeps them."""
+    return isinstance(model.get_submodule(names[0]), Conv1D)
+
+
+def _low_rank(model: nn.Module, settings: PeftSettings, head: list[str], **more: Any) -> PeftConfig:
+    targets = target_modules(model, settings.targets or ("query", "value"))
+    return peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        modules_to_save=head,
+        fan_in_fan_out=_transposed(model, targets),
+        **more,
+    )
+
+
+def _lora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """LoRA (arXiv 2106.09685)."""
+    return _low_rank(model, settings, head)
+
+
+def _dora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """DoRA: size and direction apart (arXiv 2402.09353)."""
+    return _low_rank(model, settings, head, use_dora=True)
+
+
+def _rslora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """rsLoRA: alpha / sqrt(rank) (arXiv 2312.03732)."""
+    return _low_rank(model, settings, head, use_rslora=True)
+
+
+def _adalora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """AdaLoRA: ranks shared out among the targets while it trains (arXiv 2303.10512). Steps are set by the run."""
+    targets = target_modules(model, settings.targets or ("query", "value"))
+    return peft.AdaLoraConfig(
+        init_r=settings.rank * 3 // 2,
+        target_r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        total_step=1,
+        target_modules=targets,
+        modules_to_save=head,
+        fan_in_fan_out=_transposed(model, targets),
+    )
+
+
+def _vera(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """VeRA: shared random matrices, trained scales (arXiv 2310.11454); its rank is 32 x that of the settings."""
+    targets = target_modules(model, settings.targets or ("query", "value"))
+    return peft.VeraConfig(
+        r=32 * settings.rank,
+        vera_dropout=settings.dropout,
+        target_modules=targets,
+        modules_to_save=head,
+        fan_in_fan_out=_transposed(model, targets),
+    )
+
+
+def _ia3(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """(IA)^3: scales on keys, values and the feed-forward's middle (arXiv 2205.05638)."""
+    targets = target_modules(model, ("key", "value", "ffn_out"))
+    return peft.IA3Config(
+        target_modules=targets,
+        feedforward_modules=target_modules(model, ("ffn_out",)),
+        modules_to_save=head,
+        fan_in_fan_out=_transposed(model, targets),
+    )
+
+
+def _ln(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """Norms alone (arXiv 2312.11420)."""
+    inside = tuple(f"{name}." for name in head)
+    norms = [
+        name
+        for name, module in model.named_modules()
+        if type(module).__name__.endswith("Norm") and not f"{name}.".startswith(inside)
+    ]
+    if not norms:
+        raise ModelError("ln trains norms, and this backbone has none with weights: use lora or houlsby")
+    return peft.LNTuningConfig(target_modules=norms, modules_to_save=head)
+
+
+def _adapters(placement: str) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
+    def config(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+        return BottleneckConfig(
+            placement=placement,
+            reduction_factor=settings.reduction or 16,
+            skip_layers=settings.skip_layers,
+            drop_layers=settings.drop_layers,
+            modules_to_save=head,
+        )
+
+    return config
+
+
+def _compacter(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    return CompacterConfig(
+        reduction_factor=settings.reduction or 32,
+        skip_layers=settings.skip_layers,
+        drop_layers=settings.drop_layers,
+        modules_to_save=head,
+    )
+
+
+def _head_only(bias: str) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
+    return lambda model, settings, head: HeadOnlyConfig(bias=bias, modules_to_save=head)
+
+
+_METHODS: dict[str, Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]] = {
+    "linear": _head_only("none"),
+    "bitfit": _head_only("all"),
+    "ln": _ln,
+    "lora": _lora,
+    "dora": _dora,
+    "rslora": _rslora,
+    "adalora": _adalora,
+    "vera": _vera,
+    "ia3": _ia3,
+    "houlsby": _adapters("houlsby"),
+    "pfeiffer": _adapters("pfeiffer"),
+    "parallel": _adapters("parallel"),
+    "compacter": _compacter,
+}

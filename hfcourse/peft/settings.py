@@ -1,0 +1,102 @@
+"""The settings of parameter-efficient fine-tuning. Holds no torch, so that the command line reads it at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from hfcourse.errors import ConfigError
+
+MethodName = Literal[
+    "full",
+    "linear",
+    "bitfit",
+    "ln",
+    "lora",
+    "dora",
+    "rslora",
+    "adalora",
+    "vera",
+    "ia3",
+    "houlsby",
+    "pfeiffer",
+    "parallel",
+    "compacter",
+    "fusion",
+    "prefix",
+    "prompt",
+    "p_tuning",
+]
+LEARNING_RATES: dict[str, float] = {
+    "full": 5e-5,
+    "linear": 1e-3,
+    "bitfit": 1e-3,
+    "ln": 1e-3,
+    "lora": 1e-3,
+    "dora": 1e-3,
+    "rslora": 1e-3,
+    "adalora": 2e-3,
+    "vera": 5e-3,
+    "ia3": 5e-3,
+    "houlsby": 1e-3,
+    "pfeiffer": 1e-3,
+    "parallel": 1e-3,
+    "compacter": 3e-3,
+    "fusion": 1e-4,
+    "prefix": 5e-3,
+    "prompt": 1e-2,
+    "p_tuning": 1e-3,
+}
+"""Peak learning rate by method: fewer and smaller parameters take larger ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeftSettings:
+    """Which parameters are trained. ``--peft NAME`` is short for ``--peft.method NAME``."""
+
+    named_by: ClassVar[str] = "method"
+    method: MethodName = "full"
+    """full; linear (the head alone, on states computed once), bitfit (biases), ln (norms); lora, dora, rslora, adalora,
+    vera, ia3; adapters: houlsby, pfeiffer, parallel, compacter, fusion; prefix, prompt, p_tuning."""
+    rank: int = 8
+    """lora and its kin: rank of an update."""
+    alpha: int = 16
+    """lora and its kin: updates count alpha / rank (rslora: alpha / sqrt(rank))."""
+    dropout: float = 0.0
+    """lora and its kin: dropout of what goes into an update."""
+    targets: tuple[str, ...] = ()
+    """lora and its kin: query, key, value, attention_out, ffn_in, ffn_out, all, or names of modules; empty: the
+    method's own (query and value)."""
+    reduction: int = 0
+    """Adapters: width of the backbone / width of the bottleneck; 0 for the method's own (16; compacter 32)."""
+    skip_layers: int = 0
+    """Adapters: none in so many of the lowest layers (AdapterDrop)."""
+    drop_layers: int = 0
+    """Adapters: each batch leaves out those of 0 to so many of the lowest layers, so that inference may do so too."""
+    fuse: tuple[str, ...] = ()
+    """fusion: the run folders whose trained adapters are mixed."""
+    tokens: int = 20
+    """prefix, prompt, p_tuning: virtual tokens (prefix: in each layer)."""
+    quantize: Literal["", "8bit", "4bit"] = ""
+    """Keep the frozen backbone in 8 or 4 bits (QLoRA); needs bitsandbytes."""
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha", "tokens"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"peft.{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("reduction", "skip_layers", "drop_layers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"peft.{name} is {getattr(self, name)}: it must be 0 or more")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"peft.dropout is {self.dropout}: it must lie in [0, 1)")
+        if self.method == "fusion" and len(self.fuse) < 2:
+            raise ConfigError("peft fusion mixes trained adapters: name two or more runs with --peft.fuse RUN,RUN")
+        if self.fuse and self.method != "fusion":
+            raise ConfigError(f"peft.fuse names adapters, but peft.method is {self.method}: only fusion takes them")
+        if self.quantize and self.method in {"full", "bitfit", "ln"}:
+            raise ConfigError(f"peft.quantize freezes the backbone's weights, and {self.method} trains them: use lora")
+
+    @property
+    def lr(self) -> float:
+        """The method's own peak learning rate."""
+        return LEARNING_RATES[self.method]

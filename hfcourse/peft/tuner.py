@@ -1,0 +1,35 @@
+"""What our tuners share beyond `peft`'s own base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+
+
+class Tuner(BaseTuner):  # type: ignore[misc]
+    """A `BaseTuner` that also gives back heads of several layers."""
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: Any) -> None:
+        if isinstance(child, AuxiliaryTrainingWrapper):  # peft takes what it unwraps here for a single weight
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
+
+
+def unwrap_heads(model: nn.Module) -> None:
+    """Put every trained head in the place of its wrapper, in place.
+
+    `peft` fails on heads of several layers (a pooler) when it merges or unloads a method of its own.
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            active = [one for one in module.active_adapters if one in module.modules_to_save]
+            parent, _, child = name.rpartition(".")
+            setattr(
+                model.get_submodule(parent),
+                child,
+                module.modules_to_save[active[0]] if active else module.original_module,
+            )

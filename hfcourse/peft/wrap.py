@@ -1,0 +1,160 @@
+"""A model with its head -> a `PeftModel` of it, and back from disk."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from hfcourse.errors import ModelError
+from hfcourse.peft.methods import method_config
+from hfcourse.peft.settings import PeftSettings
+from hfcourse.peft.tuner import unwrap_heads
+
+ADAPTER_CONFIG = "adapter_config.json"
+WRAPPED = "base_model.model."
+"""What a `PeftModel` puts before the names of the model's parameters."""
+BACKBONE = "backbone"
+"""Folder beside an adapter whose backbone lies nowhere else."""
+
+
+def wrap(model: PreTrainedModel, settings: PeftSettings) -> Any:
+    """`model` with the method's parameters and the head trained, and nothing else; `model` itself where all is.
+
+    Raises:
+        ConfigError: targets that match no module. ModelError: a backbone that the method cannot take.
+    """
+    if settings.method == "full":
+        return model
+    head = head_modules(model)
+    if not model.name_or_path:  # its weights lie nowhere: they are saved beside the adapter
+        model.__dict__["unwrapped_copy"] = copy.deepcopy(model)
+    with _quiet():
+        if settings.method == "fusion":
+            from hfcourse.peft.fusion import fuse
+
+            return fuse(model, settings.fuse, head)
+        return get_peft_model(model, method_config(model, settings, head))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside a `PeftModel`; any other model itself."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[no-any-return]
+
+
+def head_modules(model: PreTrainedModel) -> list[str]:
+    """Names of the modules that make up the task's head: trained and saved whole, whatever the method.
+
+    That is all outside the backbone, and the pooler inside it, which pretraining may not have made. What is tied to
+    the backbone (a decoder of words) stays tied and frozen: a trained copy of it would be one of the embedding too.
+    """
+    prefix = model.base_model_prefix
+    backbone: Any = getattr(model, prefix, model)
+    shared = {id(parameter) for parameter in backbone.parameters()} if backbone is not model else set()
+    names = [
+        name
+        for child, module in model.named_children()
+        if module is not backbone
+        for name in _own(child, module, shared)
+    ]
+    if getattr(backbone, "pooler", None) is not None and backbone is not model:
+        names.append(f"{prefix}.pooler")
+    return names
+
+
+def load_adapter(model: PreTrainedModel, folder: str | Path) -> Any:
+    """`model`, made like the one that was trained, with the adapter and the head saved in `folder`.
+
+    Raises:
+        ModelError: it is an adapter for another backbone, or damaged.
+    """
+    try:
+        with _quiet():
+            loaded = PeftModel.from_pretrained(model, str(folder))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()
+        detail = next((line.strip() for line in reason if "size mismatch" in line), reason[0] if reason else "")
+        kind = model.config.model_type
+        raise ModelError(
+            f"{folder}: this adapter does not fit the {kind} it names as its backbone: {detail}"
+        ) from error
+    return loaded
+
+
+def is_adapter(folder: str) -> bool:
+    """Whether a folder holds an adapter instead of a whole model."""
+    return (Path(folder) / ADAPTER_CONFIG).is_file()
+
+
+def adapted_backbone(folder: str) -> str:
+    """The model that a saved adapter belongs to.
+
+    Raises:
+        ModelError: the adapter names none.
+    """
+    inside = Path(folder) / BACKBONE
+    if inside.is_dir():
+        return str(inside)
+    name = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    if not name:
+        raise ModelError(f"{folder}: {ADAPTER_CONFIG} names no backbone")
+    return str(name)
+
+
+def merged(model: Any, name: str) -> Any:
+    """The adapter's changes inside the weights.
+
+    Raises:
+        ModelError: the method's changes are no change of weights.
+    """
+    try:
+        with _quiet():
+            unwrap_heads(model)
+            return model.merge_and_unload()
+    except (AttributeError, ModelError, NotImplementedError) as error:
+        method = str(model.peft_config["default"].peft_type.value).lower()
+        raise ModelError(
+            f"{name}: {method} cannot be merged into the weights: name the backbone that it was trained on instead"
+        ) from error
+
+
+def save(model: Any, folder: Path) -> None:
+    """A model as it is saved: whole, or of a `PeftModel` the adapter, the head and the model's config.
+
+    A backbone that lies nowhere else (fresh weights, or merged ones) is put beside its adapter.
+    """
+    inner: Any = unwrapped(model)
+    if inner is model:
+        model.save_pretrained(folder)
+        return
+    inner.config.architectures = [type(inner).__name__]
+    with _quiet():
+        model.save_pretrained(folder)
+        inner.config.save_pretrained(folder)
+        if "unwrapped_copy" in inner.__dict__:
+            inner.__dict__["unwrapped_copy"].save_pretrained(folder / BACKBONE)
+
+
+def _own(name: str, module: nn.Module, shared: set[int]) -> list[str]:
+    """`module`, or those of its parts that share no parameter with the backbone."""
+    parameters = {id(parameter) for parameter in module.parameters()}
+    if not parameters:
+        return []
+    if not parameters & shared and not isinstance(module, nn.ModuleDict | nn.ModuleList):
+        return [name]
+    return [part for child, inner in module.named_children() for part in _own(f"{name}.{child}", inner, shared)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without peft's advice on what is meant here: the biases of BitFit, a backbone with fresh weights."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="peft")
+        yield

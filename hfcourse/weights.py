@@ -1,0 +1,88 @@
+"""Reading weights: the backbone must be whole, the head may be new."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from hfcourse.backbones.load import locate
+from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.errors import ModelError
+from hfcourse.headed_model import HeadedModel
+
+
+def backbone_of(name: str) -> PreTrainedModel:
+    """The backbone of a saved HeadedModel, without its heads."""
+    with quiet():
+        return HeadedModel.from_pretrained(locate(name)).backbone
+
+
+def copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
+    """Give `model`'s backbone the weights of another instance of it."""
+    target = getattr(model, model.base_model_prefix)
+    result = target.load_state_dict(source.state_dict(), strict=False)
+    missing = [key for key in result.missing_keys if "pooler" not in key]
+    if missing:
+        raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights of the backbone, such as {missing[0]!r}")
+
+
+def from_pretrained(
+    model_class: Any,
+    name: str,
+    config: PreTrainedConfig,
+    settings: BackboneConfig,
+    need_trained_head: bool,
+    **arguments: Any,
+) -> PreTrainedModel:
+    """Load weights; the head may be new, the backbone must be whole."""
+    place = locate(name)
+    if settings.revision != "main" or settings.cache_dir:
+        arguments |= {"revision": settings.revision, "cache_dir": settings.cache_dir}
+    try:
+        with quiet():
+            model, info = model_class.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **arguments,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{name}: cannot load the weights: {str(error).strip().splitlines()[0]}") from error
+    new = set(info["missing_keys"]) | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    prefix = f"{model.base_model_prefix}."
+    # A bare backbone (AutoModel) is all backbone; a pooler is new wherever pretraining had no pair task.
+    inside = {key for key in new if model.base_model is model or key.startswith(prefix)}
+    broken = sorted(key for key in inside if "pooler" not in key)
+    if broken:
+        raise ModelError(
+            f"{name}: {len(broken)} backbone weights are missing or of another shape, such as {broken[0]!r}: "
+            "this is a checkpoint of another architecture, or a damaged one"
+        )
+    if need_trained_head and new:
+        raise ModelError(f"{name}: its head is not the task's ({sorted(new)[0]!r} is new): train it first")
+    return model  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' reports and bars on weights off the screen: what matters in them becomes an error here."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
