@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,15 @@ Result = dict[str, Any]
 
 def run_side(script: str, arguments: Sequence[str], *, tuned: bool) -> Result:
     """One process; its last line on standard output is its result as JSON."""
-    environment = dict(os.environ, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="2")
+    environment = dict(os.environ, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    environment.setdefault("OMP_NUM_THREADS", "2")
+    environment.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the Trainer multiplies its batch by the GPUs it sees
     environment.pop("HFCOURSE_KEEP_MALLOC", None)
     if not tuned:
         environment["HFCOURSE_KEEP_MALLOC"] = "1"
     command = [sys.executable, "-W", "ignore", script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    with tempfile.TemporaryDirectory() as place:  # also of what a process leaves that is killed with this one
+        done = subprocess.run(command, capture_output=True, text=True, env=environment | {"TMPDIR": place})
     if done.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])  # type: ignore[no-any-return]
