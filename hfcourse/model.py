@@ -218,10 +218,11 @@ def input_length(
 def read_states_only(model: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
     """Within the block a model that reads nothing but each row's first state has its last layer compute no others."""
     inner = unwrapped(model)
-    return last_layer_at(inner, "first") if _reads_first_alone(inner) else contextlib.nullcontext()
+    return last_layer_at(inner, "first") if reads_first_alone(inner) else contextlib.nullcontext()
 
 
-def _reads_first_alone(model: Any) -> bool:
+def reads_first_alone(model: Any) -> bool:
+    """Whether an unwrapped model's heads read nothing but each row's first state."""
     if isinstance(model, HeadedModel):
         pooled = {"sequence": {"cls"}, "multiple_choice": {"native", "cls"}, "pair": {"native"}}
         return all(head.pooling in pooled.get(head.kind, ()) for head in model.config.specs)
@@ -265,6 +266,8 @@ def _describe_head(config: PreTrainedConfig, head: HeadSpec, tokenizer: PreTrain
         config.label2id = {label: number for number, label in enumerate(head.labels)}
     if head.kind == "sequence":
         config.problem_type = head.problem
+    if head.kind == "span":
+        config.num_labels = 2  # start and end, whatever the checkpoint's last head was
     config.use_cache = False  # decoders would hand back keys and values that no head reads
     if config.pad_token_id is None and tokenizer is not None:
         config.pad_token_id = tokenizer.pad_token_id  # GPT's classifiers read the last token that is no padding

@@ -25,9 +25,9 @@ def backbone_of(name: str) -> PreTrainedModel:
 
 
 def copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
-    """Give `model`'s backbone the weights of another instance of it."""
+    """Give `model`'s backbone the weights of another instance of it, bare or with a head."""
     target = getattr(model, model.base_model_prefix)
-    result = target.load_state_dict(source.state_dict(), strict=False)
+    result = target.load_state_dict(source.base_model.state_dict(), strict=False)
     missing = [key for key in result.missing_keys if "pooler" not in key]
     if missing:
         raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights of the backbone, such as {missing[0]!r}")

@@ -153,7 +153,7 @@ def test_both_spellings_of_a_name() -> None:
         (["--train.trackers", "wandb,tensorbord"], "'tensorbord': did you mean 'tensorboard'"),
         (["--seed", "1", "debug"], "'debug' after --seed 1 is out of place: variants come before --settings"),
         (["debug"], "'debug' is out of place"),
-        (["--optim.lr", "0"], "optim.lr is 0.0: it must be above 0"),
+        (["--optim.lr", "-1"], "optim.lr is -1.0: it must be above 0"),
     ],
 )
 def test_mistakes_on_the_command_line(words: list[str], said: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedConfig
+from transformers import AutoConfig, BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedConfig
 
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
@@ -263,3 +263,21 @@ def test_equal_keys_are_refused_where_attention_is_not_known(tokenizer: BertToke
             tokenizer=tokenizer,
             backbone=BackboneConfig(init="random", equal_keys=2.0),
         )
+
+
+def test_other_classes_get_a_new_head_on_the_trained_backbone(tmp_path: Path) -> None:
+    """As many classes under other names: the backbone is kept, the head would mislead."""
+    config = BertConfig(vocab_size=40, num_labels=3, id2label={0: "red", 1: "green", 2: "blue"}, **SMALL)
+    BertForSequenceClassification(config).save_pretrained(tmp_path)
+    saved = BertForSequenceClassification.from_pretrained(tmp_path)
+    model = models.build(str(tmp_path), HEADS["sequence"])
+    key = "bert.encoder.layer.0.output.dense.weight"
+    assert torch.equal(model.get_parameter(key), saved.get_parameter(key))
+    assert not torch.equal(model.classifier.weight, saved.classifier.weight)
+    assert model.config.id2label == {0: "no", 1: "yes", 2: "maybe"}
+
+
+def test_a_span_head_is_two_wide_whatever_the_last_head_was(tmp_path: Path) -> None:
+    BertForSequenceClassification(BertConfig(vocab_size=40, num_labels=3, **SMALL)).save_pretrained(tmp_path)
+    model = models.build(str(tmp_path), HEADS["span"])
+    assert model(IDS).start_logits.shape == IDS.shape

@@ -14,6 +14,7 @@ import torch
 from hfcourse import checkpoints
 from hfcourse.engine import machine
 from hfcourse.engine.evaluate import Evaluation, evaluate
+from hfcourse.engine.frozen import states_once
 from hfcourse.engine.prepare import prepare
 from hfcourse.engine.progress import bar, say
 from hfcourse.engine.settings import FitConfig
@@ -76,7 +77,11 @@ def fit(
         return Scores(run.read_json("metrics.json"))
     config = config.resolved()
     started = time.perf_counter()
-    with Setup.open(config, run) as setup, StopSignals() as signals:
+    with (
+        Setup.open(config, run) as setup,
+        StopSignals() as signals,
+        states_once(model, task, setup) if train else contextlib.nullcontext(task) as task,
+    ):
         loop = _Loop(prepare(setup, model, task), signals)
         if train:
             loop.train()

@@ -6,7 +6,7 @@ Each maps states (..., H) to what is added to them (..., H).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -79,9 +79,10 @@ class FusedAdapters(nn.Module):
     are the outputs themselves.
     """
 
-    def __init__(self, width: int, members: Mapping[str, nn.Module]) -> None:
+    def __init__(self, width: int, members: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.members = nn.ModuleDict(members)
+        # By number: peft leaves out of a file whatever carries the name of another adapter.
+        self.members = nn.ModuleList(members)
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width, bias=False)
@@ -97,7 +98,7 @@ class FusedAdapters(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """What is added to `states`."""
-        outputs = torch.stack([member(states) for member in self.members.values()], dim=-2)  # (..., members, H)
+        outputs = torch.stack([member(states) for member in self.members], dim=-2)  # (..., members, H)
         scores = torch.einsum("...h,...mh->...m", self.query(states), self.key(outputs))
         mixed = torch.einsum("...m,...mh->...h", scores.softmax(dim=-1), outputs)
         return self.value(mixed)  # type: ignore[no-any-return]

@@ -8,9 +8,9 @@ The `peft` library has none of them. Where an adapter stands is in `bottleneck_l
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,16 +102,7 @@ class BottleneckModel(Tuner):
         self.__dict__["_rules"] = {}
         super().__init__(model, peft_config, adapter_name, **arguments)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own; in training with AdapterDrop the lowest adapters may be left out."""
-        configs: dict[str, Any] = self.peft_config
-        most = max((configs[name].drop_layers for name in self.active_adapters), default=0)
-        if not (most and self.training):
-            return super().forward(*args, **kwargs)
-        with self.dropped(int(torch.randint(most + 1, ()))):
-            return super().forward(*args, **kwargs)
-
-    @contextmanager
+    @contextlib.contextmanager
     def dropped(self, layers: int) -> Iterator[None]:
         """Within the block the adapters of so many of the lowest layers are left out (AdapterDrop at inference)."""
         before, self.switches.dropped = self.switches.dropped, layers
@@ -120,14 +111,23 @@ class BottleneckModel(Tuner):
         finally:
             self.switches.dropped = before
 
-    @contextmanager
+    @contextlib.contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """``adapter_names``: one a row of the batch, as in peft's LoRA; ``__base__`` for none."""
-        names = kwargs.pop("adapter_names", None)
-        with self.by_row(names) if names is not None else _nothing():
+        """Around each forward pass. ``adapter_names``: one a row, as in peft's LoRA; ``__base__`` for none.
+
+        In training with AdapterDrop the lowest adapters may be left out.
+        """
+        names = kwargs.get("adapter_names")
+        configs: dict[str, Any] = self.peft_config
+        most = max((configs[name].drop_layers for name in self.active_adapters), default=0)
+        with contextlib.ExitStack() as stack:
+            if names is not None:
+                stack.enter_context(self.by_row(names))
+            if most and self.training:
+                stack.enter_context(self.dropped(int(torch.randint(most + 1, ()))))
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def by_row(self, names: Sequence[str]) -> Iterator[None]:
         """Within the block row i of a batch goes through adapter ``names[i]`` alone."""
         unknown = sorted({*names} - {*self.peft_config, "__base__"})
@@ -197,14 +197,20 @@ class BottleneckModel(Tuner):
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
 
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """Saved without its name, so that it can be loaded under another."""
+        here, place = f".bottleneck_adapters.{adapter_name}.", ".bottleneck_adapters."
+        return key.replace(here, place, 1) if here in key else super()._remove_adapter_name_from_key(key, adapter_name)
+
     def _make(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> nn.Module:
         if not config.fuse:
             return self._single(config, name, place)
         here = getattr(target, "bottleneck_adapters", {})
-        members = {  # of a saved fusion, whose members come with it, none need be here
-            one: copy.deepcopy(here[one]) if one in here else self._single(config, one, place) for one in config.fuse
-        }
-        return FusedAdapters(place.width, members)
+        return FusedAdapters(  # of a saved fusion, whose members come with it, none need be here
+            place.width,
+            (copy.deepcopy(here[one]) if one in here else self._single(config, one, place) for one in config.fuse),
+        )
 
     def _single(self, config: BottleneckConfig, name: str, place: _Place) -> nn.Module:
         hidden = max(1, place.width // config.reduction_factor)
@@ -275,11 +281,6 @@ def _bare(model: nn.Module, name: str) -> nn.Module:
 
 def _matches(name: str, targets: Any) -> bool:
     return any(name == target or name.endswith(f".{target}") for target in targets or ())
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 register("bottleneck", BottleneckConfig, BottleneckModel)

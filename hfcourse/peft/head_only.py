@@ -39,7 +39,9 @@ class HeadOnlyModel(Tuner):
     tuner_layer_cls = BaseTunerLayer
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
-        if peft_config.bias == "all" and not any(name.endswith(".bias") for name, _ in self.model.named_parameters()):
+        head = tuple(peft_config.modules_to_save or ())
+        biases = [name for name, _ in self.model.named_parameters() if name.endswith(".bias")]
+        if peft_config.bias == "all" and all(name.startswith(head) for name in biases):
             kind = model_config.get("model_type", "model")
             raise ModelError(
                 f"bitfit trains biases, and this {kind} has none: it takes bert, roberta, electra, distilbert, gpt2, "

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 
 class Tuner(BaseTuner):  # type: ignore[misc]
-    """A `BaseTuner` that also gives back heads of several layers."""
+    """A `BaseTuner` that also gives back what is more than one weight: heads of several layers, whole layers."""
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: Any) -> None:
-        if isinstance(child, AuxiliaryTrainingWrapper):  # peft takes what it unwraps here for a single weight
+        unwraps = isinstance(child, BaseTunerLayer) and new_module is child.get_base_layer()
+        if unwraps or isinstance(child, AuxiliaryTrainingWrapper):  # peft takes what comes out for a single weight
             setattr(parent, child_name, new_module)
         else:
             super()._replace_module(parent, child_name, new_module, child)

@@ -73,6 +73,8 @@ class Task(ABC):
     """The key in `score`'s answer that is *the* score: it selects checkpoints and stops early."""
     maximize: bool = True
     """Whether a larger score is better."""
+    augments: bool = False
+    """Whether `collate` draws, so that a row has other inputs in each epoch."""
     splits: Mapping[str, Examples]
     """Encoded ``train``, ``dev`` and ``test`` where they exist; `fit` trains on the first and selects on the second."""
 

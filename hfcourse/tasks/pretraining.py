@@ -81,6 +81,7 @@ class Pretraining(Task):
     """Blocks of text whose labels are made from the text itself."""
 
     maximize = False
+    augments = True
     metric = "loss"
 
     def __init__(self, config: PretrainingConfig, context: TaskContext) -> None:

@@ -1,0 +1,178 @@
+"""A wholly frozen backbone runs once over each split; heads then learn from its states (linear probes, SUPERB)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from hfcourse import disk
+from hfcourse.data.batching import plan
+from hfcourse.engine.evaluate import to_device
+from hfcourse.engine.progress import bar, say
+from hfcourse.engine.setup import Setup
+from hfcourse.heads.spec import HeadSpec
+from hfcourse.model import reads_first_alone, unwrapped
+from hfcourse.tasks.base import Batch, Examples, Row, Task
+
+
+@contextlib.contextmanager
+def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
+    """Within the block a task whose batches bring the frozen backbone's states, which the model then takes as they are.
+
+    Where the backbone is trained, a row's input changes from epoch to epoch, or several processes share the run, the
+    task is given back as it is. States are those of evaluation, without dropout. They lie in a file of the run folder
+    that goes when the block ends.
+
+    Raises:
+        RunFolderError: no room for the file.
+    """
+    inner = unwrapped(model)
+    heads = (task.head,) if isinstance(task.head, HeadSpec) else task.head
+    several = any(head.kind == "multiple_choice" for head in heads)  # rows of several inputs
+    if task.augments or several or setup.accelerator.num_processes > 1 or not _is_frozen(inner):
+        yield task
+        return
+    folder = setup.run.path / ".states.partial"
+    stores = {}
+    with disk.clear_errors(folder):
+        folder.mkdir(exist_ok=True)
+        for split in task.splits:
+            if len(task.splits[split]):
+                stores[split] = _compute(inner, task, split, folder / split, setup)
+    say("the backbone is frozen: its states were computed once")
+    backbone = inner.base_model
+    backbone.__dict__["forward"] = _Lookup(backbone)
+    try:
+        yield _with_states(task, stores)
+    finally:
+        del backbone.__dict__["forward"]
+        for store in stores.values():
+            store.path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _is_frozen(model: Any) -> bool:
+    """Whether nothing of the backbone is trained but its pooler, which stands above its states."""
+    backbone = model.base_model
+    if backbone is model or not hasattr(backbone, "get_input_embeddings"):
+        return False
+    trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
+    return all(name.startswith("pooler.") for name in trained)
+
+
+class _Store:
+    """The states of one split: of each row the first alone, or all of them one after another."""
+
+    def __init__(self, path: Path, lengths: np.ndarray, first: bool, shape: tuple[int, ...]) -> None:
+        self.path, self.first = path, first
+        self.lengths = np.ones_like(lengths) if first else lengths
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
+        shape = (int(self.starts[-1]), *shape)
+        with path.open("wb") as file:  # a full disk is an error here, and would be a crash at the first write
+            os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
+        self.states = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
+
+    def put(self, rows: np.ndarray, states: Tensor) -> None:
+        """(B, T, ...) of some rows; what is padded stays out."""
+        values = states.float().cpu().numpy()
+        length = values.shape[1]
+        inside = np.arange(length) < self.lengths[rows][:, None]
+        self.states[self._places(rows, length)[inside]] = values[inside]
+
+    def get(self, rows: np.ndarray) -> Tensor:
+        """(B, T, ...), zeros where padded."""
+        length = int(self.lengths[rows].max())
+        if self.first or self.lengths[rows].min() == length:
+            return torch.from_numpy(self.states[self._places(rows, length)])
+        inside = np.arange(length) < self.lengths[rows][:, None]
+        states = np.zeros((*inside.shape, *self.states.shape[1:]), dtype=np.float32)
+        states[inside] = self.states[self._places(rows, length)[inside]]
+        return torch.from_numpy(states)
+
+    def _places(self, rows: np.ndarray, length: int) -> np.ndarray:
+        places: np.ndarray = self.starts[rows][:, None] + np.arange(length)
+        return places
+
+
+class _Lookup:
+    """Stands for the backbone's forward: what comes as embeddings are its last states, or those of all layers."""
+
+    def __init__(self, backbone: Any) -> None:
+        self.backbone = backbone
+
+    def __call__(self, input_ids: Any = None, inputs_embeds: Any = None, **_: Any) -> BaseModelOutputWithPooling:
+        layers = tuple(inputs_embeds.unbind(dim=2)) if inputs_embeds.dim() == 4 else None
+        states = inputs_embeds if layers is None else layers[-1]
+        pooler = getattr(self.backbone, "pooler", None)
+        pooled = pooler(states) if pooler is not None else None
+        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, hidden_states=layers)
+
+
+class _Numbered:
+    """Examples that say which split they are of."""
+
+    def __init__(self, examples: Examples, split: str) -> None:
+        self.examples, self.split = examples, split
+        self.lengths = examples.lengths
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getattr__(self, name: str) -> Any:
+        """What a task keeps beside its rows."""
+        return getattr(self.__dict__["examples"], name)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[Row]:
+        """The rows asked for, in that order."""
+        return [row | {"split": self.split} for row in self.examples.take(rows)]
+
+
+def _with_states(task: Task, stores: dict[str, _Store]) -> Task:
+    """The task with states in its batches."""
+    changed: Any = copy.copy(task)
+
+    def collate(rows: list[Row], *, epoch: int) -> Batch:
+        numbers = np.asarray([row["row"] for row in rows])
+        return task.collate(rows, epoch=epoch) | {"inputs_embeds": stores[rows[0]["split"]].get(numbers)}
+
+    changed.collate = collate
+    changed.splits = {split: _Numbered(examples, split) for split, examples in task.splits.items()}
+    return changed  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _Store:
+    """One pass of the backbone over a split."""
+    examples, backbone, device = task.splits[split], model.base_model, setup.accelerator.device
+    first, mix = reads_first_alone(model), getattr(model, "layer_mix", None) is not None
+    tokens = setup.config.batch.eval_tokens or (4096 if device.type == "cpu" else 16384)
+    steps = plan(examples.lengths, examples=len(examples), tokens=tokens, shuffle=False)
+    taken = {*inspect.signature(backbone.forward).parameters} - {"labels"}
+    was_training = model.training
+    model.to(device).eval()
+    store = None
+    shown = setup.config.train.progress and setup.accelerator.is_main_process
+    with bar(f"{setup.run.path.name} states of {split}", len(steps), shown=shown) as progress:
+        for done, rows in enumerate(steps, start=1):
+            batch = to_device(task.collate(examples.take(rows), epoch=-1), device)
+            inputs = {key: value for key, value in batch.items() if key in taken}
+            with setup.accelerator.autocast():
+                output = backbone(**inputs, output_hidden_states=mix)
+            states = torch.stack(output.hidden_states, dim=2) if mix else output.last_hidden_state
+            states = states[:, :1] if first else states
+            store = store or _Store(path, examples.lengths, first, tuple(states.shape[2:]))
+            store.put(rows, states)
+            progress.update(done)
+    model.train(was_training)
+    assert store is not None
+    return store

@@ -1,0 +1,208 @@
+"""Every method on models as `build` makes them: what is trained, what is saved, and who can read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from transformers import AutoConfig, BertModel
+
+from hfcourse import model as models
+from hfcourse.errors import ConfigError, ModelError
+from hfcourse.heads.spec import HeadSpec
+from hfcourse.peft.settings import LEARNING_RATES, PeftSettings
+from hfcourse.peft.wrap import head_modules, save, unwrapped
+from tests.peft.tiny import FAMILIES, IDS, TEXT, disturb, inputs, make
+
+OURS = {"linear", "bitfit", "houlsby", "pfeiffer", "parallel", "compacter", "prefix", "prompt", "p_tuning"}
+METHODS = [name for name in LEARNING_RATES if name not in {"full", "fusion", "prefix", "prompt", "p_tuning"}]
+NO_BIAS = {"modernbert", "llama"}
+THREE = HeadSpec(kind="sequence", labels=("no", "yes", "maybe"))
+
+
+def backbone(folder: Path, family: str = "bert", **more: Any) -> str:
+    """A pretrained backbone without any head."""
+    make(family, **more).base_model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", TEXT)
+def test_round_trip_with_the_head(method: str, family: str, tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone", family)
+    if method == "bitfit" and family in NO_BIAS:
+        with pytest.raises(ModelError, match="has none: it takes bert"):
+            models.build(name, THREE, peft=PeftSettings(method=method))
+        return
+    model = models.build(name, THREE, peft=PeftSettings(method=method, rank=2)).eval()
+    inner: Any = unwrapped(model)
+    before = {n: p.clone() for n, p in inner.base_model.named_parameters() if not p.requires_grad}
+    assert sum(p.numel() for p in before.values()) > 0.6 * sum(p.numel() for p in inner.parameters())
+    disturb(model)
+    save(model, tmp_path / "saved")
+    with torch.no_grad():
+        logits = model(**inputs(family)).logits
+        again = models.load(tmp_path / "saved").eval()
+        assert torch.equal(again(**inputs(family)).logits, logits)
+    assert type(unwrapped(again)) is type(inner)
+    assert (tmp_path / "saved" / "adapter_config.json").is_file()
+    assert not (tmp_path / "saved" / "backbone").exists()  # it lies where the adapter says
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")
+@pytest.mark.parametrize("method", sorted(set(METHODS) - OURS))
+def test_plain_peft_reads_what_is_its_own(method: str, tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    model = models.build(name, THREE, peft=PeftSettings(method=method, rank=2)).eval()
+    disturb(model)
+    save(model, tmp_path / "saved")
+    config = AutoConfig.from_pretrained(tmp_path / "saved")
+    assert [config.id2label[number] for number in range(3)] == ["no", "yes", "maybe"]
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(name, config=config)
+    theirs = peft.PeftModel.from_pretrained(plain, tmp_path / "saved").eval()
+    with torch.no_grad():
+        assert torch.equal(theirs(**inputs("bert")).logits, model(**inputs("bert")).logits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loss_falls_and_only_what_is_small_learns(method: str, tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone", initializer_range=0.3)  # states that differ, as in a trained one
+    model = models.build(name, THREE, peft=PeftSettings(method=method, rank=2))
+    frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    losses = []
+    for _ in range(25):
+        loss = model(**inputs("bert"), labels=torch.tensor([0, 2])).loss
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
+
+
+HEADS = {
+    "sequence": (THREE, {"bert.pooler", "classifier"}),
+    "frame": (HeadSpec(kind="frame", labels=("O", "B")), {"classifier"}),
+    "span": (HeadSpec(kind="span"), {"qa_outputs"}),
+    # The decoder is tied to the embedding: a trained copy would untie it.
+    "masked_lm": (HeadSpec(kind="masked_lm"), {"cls.predictions.transform"}),
+    "headed": (
+        HeadSpec(kind="sequence", labels=("a", "b"), pooling="mean", layers="mix"),
+        {"heads.sequence", "layer_mix"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("method", ["lora", "pfeiffer", "linear"])
+def test_every_kind_of_head_is_trained_and_saved(kind: str, method: str, tmp_path: Path) -> None:
+    spec, names = HEADS[kind]
+    name = backbone(tmp_path / "backbone")
+    plain = models.build(name, spec)
+    assert set(head_modules(plain)) == names
+    model = models.build(name, spec, peft=PeftSettings(method=method)).eval()
+    disturb(model)
+    save(model, tmp_path / "saved")
+    again = models.load(tmp_path / "saved").eval()
+    key = "start_logits" if kind == "span" else "logits"
+    with torch.no_grad():
+        want = getattr(model(input_ids=IDS), key)
+        assert not torch.allclose(want, getattr(plain.eval()(input_ids=IDS), key))
+        assert torch.equal(getattr(again(input_ids=IDS), key), want)
+    if kind == "masked_lm":
+        inner: Any = unwrapped(again)
+        assert inner.get_output_embeddings().weight is inner.get_input_embeddings().weight
+
+
+def test_a_fresh_backbone_travels_with_its_adapter(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    from hfcourse.backbones.settings import BackboneConfig
+
+    model = models.build(
+        name, THREE, peft=PeftSettings(method="lora"), backbone=BackboneConfig(init="random"), seed=7
+    ).eval()  # fmt: skip
+    disturb(model)
+    save(model, tmp_path / "saved")
+    with torch.no_grad():
+        assert torch.equal(models.load(tmp_path / "saved").eval()(IDS).logits, model(IDS).logits)
+
+
+def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    model = models.build(name, THREE, peft=PeftSettings(method="lora")).eval()
+    disturb(model)
+    save(model, tmp_path / "lora")
+    with torch.no_grad():
+        logits = model(IDS).logits
+        merged = models.build(str(tmp_path / "lora"), THREE).eval()
+        assert torch.allclose(merged(IDS).logits, logits, atol=1e-5)
+        judged = models.build(str(tmp_path / "lora"), THREE, need_trained_head=True).eval()
+        assert torch.equal(judged(IDS).logits, logits)
+    two = HeadSpec(kind="sequence", labels=("x", "y"))
+    other = models.build(str(tmp_path / "lora"), two, peft=PeftSettings(method="pfeiffer"))
+    assert unwrapped(other).config.num_labels == 2
+    with pytest.raises(ModelError, match="head is not the task's"):
+        models.build(str(tmp_path / "lora"), two, need_trained_head=True)
+    adapters = models.build(name, THREE, peft=PeftSettings(method="pfeiffer"))
+    save(adapters, tmp_path / "pfeiffer")
+    with pytest.raises(ModelError, match="bottleneck cannot be merged"):
+        models.build(str(tmp_path / "pfeiffer"), THREE)
+
+
+def test_fusion_of_finished_runs(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    for number, labels in enumerate((("a", "b"), ("x", "y", "z", "w"))):
+        torch.manual_seed(number)
+        one = models.build(name, HeadSpec(kind="sequence", labels=labels), peft=PeftSettings(method="pfeiffer"))
+        disturb(one)
+        save(one, tmp_path / f"run{number}" / "model")
+    runs = (str(tmp_path / "run0"), str(tmp_path / "run1"))
+    model = models.build(name, THREE, peft=PeftSettings(method="fusion", fuse=runs)).eval()
+    assert list(model.peft_config) == ["default"]
+    member = unwrapped(model).get_submodule("bert.encoder.layer.0.output.LayerNorm").bottleneck_adapters["default"]
+    saved = peft.load_peft_weights(str(tmp_path / "run1" / "model"))
+    key = "base_model.model.bert.encoder.layer.0.output.LayerNorm.bottleneck_adapters.down.weight"
+    assert torch.equal(member.members[1].down.weight, saved[key])
+    disturb(model)
+    save(model, tmp_path / "fused")
+    with torch.no_grad():
+        assert torch.equal(models.load(tmp_path / "fused").eval()(IDS).logits, model(IDS).logits)
+
+
+def test_groups_of_targets_are_found_in_every_backbone(tmp_path: Path) -> None:
+    from hfcourse.peft.methods import target_modules
+
+    for family in FAMILIES:
+        model = make(family)
+        every = target_modules(model, ("all",))
+        assert len(every) >= 2 * 4  # at least attention in and out, feed-forward in and out, of each layer
+        assert set(target_modules(model, ("query", "value"))) <= set(every)
+        for name in every:
+            model.get_submodule(name)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    for settings, said in (
+        (PeftSettings(method="lora", targets=("querry",)), "unknown target 'querry': did you mean 'query'"),
+        (PeftSettings(method="lora", targets=("c_attn",)), "unknown target 'c_attn'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            models.build(name, THREE, peft=settings)
+    with pytest.raises(ConfigError, match="name two or more runs"):
+        PeftSettings(method="fusion", fuse=("one",))
+    with pytest.raises(ConfigError, match="only fusion takes them"):
+        PeftSettings(method="lora", fuse=("one", "two"))
+    with pytest.raises(ModelError, match="no adapter here to fuse"):
+        models.build(name, THREE, peft=PeftSettings(method="fusion", fuse=(name, name)))
+    model = models.build(name, THREE, peft=PeftSettings(method="lora"))
+    save(model, tmp_path / "saved")
+    config = make("bert", hidden_size=64).config
+    BertModel(config).save_pretrained(tmp_path / "backbone")  # another model where the adapter's backbone was
+    with pytest.raises(ModelError, match=r"does not fit|of another shape"):
+        models.load(tmp_path / "saved")
