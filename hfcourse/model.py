@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.backbones.load import attention_arguments, load_config, locate, longest_input
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
-from hfcourse.errors import ModelError
+from hfcourse.errors import ModelError, unknown
 from hfcourse.headed_model import HeadedConfig, HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
 
@@ -69,7 +70,7 @@ def build(
 
     Args:
         name: a preset (fresh weights), a run folder, a folder with a saved model, or a Hub id.
-        heads: what the task asks for.
+        heads: what the task asks for; one that has a name is taken out of a saved model's.
         tokenizer: checked against the model's vocabulary; a preset takes its vocabulary from it.
         backbone: initialisation, attention kernel, dropout, Hub flags.
         need_trained_head: refuse a checkpoint whose head would be new (evaluation).
@@ -83,11 +84,14 @@ def build(
     saved = load_config(name, settings, tokenizer)
     fresh = name in PRESETS or settings.init == "random"
     inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
-    model_class = native_class(inner, heads)
+    own = _one_of_several(name, () if fresh or not isinstance(saved, HeadedConfig) else saved.specs, heads)
+    model_class = None if own else native_class(inner, heads)
     torch.manual_seed(seed)
     other_labels = model_class is not None and not fresh and _has_other_labels(saved, heads[0])
     model: Any
-    if model_class is None:
+    if own:
+        model = _from_pretrained(HeadedModel, name, headed_config(inner, own), settings, need_trained_head)
+    elif model_class is None:
         model = _headed(name, saved, inner, heads, settings, fresh, need_trained_head)
     else:
         _describe_head(inner, heads[0], tokenizer)
@@ -104,8 +108,11 @@ def build(
                 _copy_backbone(trained, model, name)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
-    if (fresh or other_labels) and need_trained_head:
-        raise ModelError(f"model {name!r} has no trained head for this task: train it first")
+    new_head = fresh or other_labels or (model_class is not None and isinstance(saved, HeadedConfig))
+    if new_head and need_trained_head:
+        named = [spec.name for spec in getattr(saved, "specs", ()) if spec.name]
+        hint = f"name its head of it with --head: {', '.join(named)}" if named else "train it first"
+        raise ModelError(f"model {name!r} has no trained head for this task: {hint}")
     return model  # type: ignore[no-any-return]
 
 
@@ -120,14 +127,18 @@ def load(folder: str | Path) -> PreTrainedModel:
     return _from_pretrained(model_class, name, config, BackboneConfig(), need_trained_head=True)
 
 
-def trained_labels(name: str, head: str, backbone: BackboneConfig | None = None) -> tuple[str, ...]:
-    """Class names, in order, of a checkpoint that already has a head of this kind; empty if it has none."""
+def trained_labels(name: str, head: str, backbone: BackboneConfig | None = None, *, named: str = "") -> tuple[str, ...]:
+    """Class names, in order, of a checkpoint that already has a head of this kind; empty if it has none.
+
+    Of several heads of a kind it is the one that is `named`.
+    """
     settings = backbone or BackboneConfig()
     if name in PRESETS or settings.init == "random":
         return ()
     config = load_config(name, settings, None)
     if isinstance(config, HeadedConfig):
-        return next((spec.labels for spec in config.specs if spec.kind == head), ())
+        labels = [spec.labels for spec in config.specs if spec.kind == head and named in {"", spec.name}]
+        return labels[0] if len(labels) == 1 else ()
     suffix = {"sequence": "ForSequenceClassification", "frame": "ForTokenClassification"}.get(head)
     if suffix and any(architecture.endswith(suffix) for architecture in config.architectures or ()):
         return _class_names(config)
@@ -226,6 +237,31 @@ def _headed(
         )
         _copy_backbone(source, model, name)
     return model
+
+
+def _one_of_several(name: str, specs: Sequence[HeadSpec], heads: tuple[HeadSpec, ...]) -> tuple[HeadSpec, ...]:
+    """The head asked for out of those that a saved model calls by names: by its own, or the only one like it.
+
+    Raises:
+        ModelError: no head of this name, or one for other answers than the task's.
+    """
+    if len(heads) != 1:
+        return ()
+    (asked,) = heads
+    known = {spec.name: spec for spec in specs if spec.name and asked.name in {"", spec.name}}
+    alike = tuple(spec for spec in known.values() if _answers_of(spec) == _answers_of(asked))
+    if asked.name and not known:
+        named = [spec.name for spec in specs if spec.name]
+        reason = unknown("head", asked.name, named) if named else f"no head is called {asked.name!r}: leave out --head"
+        raise ModelError(f"{name}: {reason}")
+    if asked.name and not alike:
+        raise ModelError(f"{name}: its head {asked.name!r} is for other answers than the task's: check both")
+    return alike if len(alike) == 1 else ()
+
+
+def _answers_of(head: HeadSpec) -> HeadSpec:
+    """A head but for its name and the case of its labels."""
+    return replace(head, name="", labels=tuple(label.casefold() for label in head.labels))
 
 
 def _backbone_of(name: str) -> PreTrainedModel:
