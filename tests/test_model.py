@@ -211,6 +211,20 @@ def test_one_head_out_of_several(tokenizer: BertTokenizerFast, tmp_path: Path) -
     assert type(models.build(saved, yes)).__name__ == "BertForSequenceClassification"
 
 
+def test_a_head_saved_before_heads_had_names(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    start = folder_with(family("bert"), tmp_path / "config")
+    spec = HeadSpec(kind="sequence", labels=("no", "yes"), pooling="mean")
+    net = models.build(start, spec, tokenizer=tokenizer, backbone=RANDOM).eval()
+    net.save_pretrained(tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    saved = json.loads(file.read_text())
+    assert [*net.heads] == ["sequence"] and saved["heads"][0].pop("name") == ""
+    file.write_text(json.dumps(saved))
+    with torch.no_grad():
+        again = models.build(str(tmp_path / "saved"), spec, need_trained_head=True).eval()
+        assert torch.equal(again(input_ids=IDS).logits, net(input_ids=IDS).logits)
+
+
 @pytest.mark.parametrize("names", [("same", "same"), ("", ""), ("a.b", "c"), ("items", "c")])
 def test_heads_need_names_of_their_own(names: tuple[str, str], tokenizer: BertTokenizerFast) -> None:
     specs = [dataclasses.replace(HEADS["frame"], name=name) for name in names]

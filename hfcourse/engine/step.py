@@ -115,7 +115,10 @@ class Steps:
         now = time.perf_counter()
         seconds, self._window_began = now - self._window_began, now
         # Steps may differ in their terms (one task each): a term's mean is over the steps that have it.
-        found = {term: [float(d.losses[term]) for d in window if term in d.losses] for d in window for term in d.losses}
+        found: dict[str, list[float]] = {}
+        for done in window:
+            for term, value in done.losses.items():
+                found.setdefault(term, []).append(float(value))
         terms = {term: _mean(values) for term, values in found.items()}
         logs = {name: _mean([float(done.logs[name]) for done in window]) for name in window[-1].logs}
         tokens = sum(done.tokens for done in window)

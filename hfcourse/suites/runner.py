@@ -39,6 +39,8 @@ class Job:
         settings = learner.settings(self.row, self.seed, self.lr)
         if self.model:
             settings = replace(settings, model=self.model, evaluate_only=self.evaluate_only)
+            if hasattr(settings, "backbone"):  # a random start was that of the model before
+                settings = replace(settings, backbone=replace(settings.backbone, init="pretrained"))
         return replace(settings, head=self.head) if self.head else settings
 
 

@@ -117,7 +117,7 @@ def test_a_suite_with_one_model(pretrained: RunFolder, tmp_path: Path, capsys: p
 
 
 def test_glue_with_one_model(pretrained: RunFolder, tmp_path: Path) -> None:
-    """RTE and MNLI side by side; the diagnostic rows are answered by MNLI's head."""
+    """RTE and MNLI side by side, from a random start; the diagnostic rows are answered by MNLI's head."""
     nli = "index\t" + "x\t" * 7 + "sentence1\tsentence2\tlabel1\tgold_label\n"
     rows = "".join(
         f"{n}\t" + "-\t" * 7 + f"a {n} b\tb {n} a\tneutral\t{label}\n"
@@ -137,7 +137,8 @@ def test_glue_with_one_model(pretrained: RunFolder, tmp_path: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
     words = ["bert/suite", "glue", "debug", "--together", "--model", str(pretrained.path)]
-    done = run(tmp_path / "suite", *words, "--data_dir", str(tmp_path / "glue"))
+    words += ["--data_dir", str(tmp_path / "glue"), "--finetune.backbone.init", "random"]
+    done = run(tmp_path / "suite", *words)
     assert done.read_json("scores.json")["tasks"].keys() == {"mnli", "rte", "ax"}
     assert RunFolder.open(done.path / "ax").config["model"] == str(done.path / "mnli")
     answers = RunFolder.open(done.path / "ax").read_predictions("test")
