@@ -14,6 +14,7 @@ from transformers.utils.generic import ModelOutput
 
 from hfcourse.backbones.load import from_scratch
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.errors import ModelError
 from hfcourse.heads.base import Head, LayerMix, States
 from hfcourse.heads.frame import FrameHead, ReplacedTokensHead, SpanHead
 from hfcourse.heads.masked_lm import MaskedLMHead
@@ -56,7 +57,7 @@ class HeadedConfig(PreTrainedConfig):  # type: ignore[misc]
 
 @dataclass
 class HeadedOutput(ModelOutput):  # type: ignore[misc]
-    """Like the native classes' outputs; with several heads `logits` and `losses` go by the kind of head."""
+    """Like the native classes' outputs; with several heads `logits` and `losses` go by the heads' names."""
 
     loss: Tensor | None = None
     logits: Any = None
@@ -66,7 +67,7 @@ class HeadedOutput(ModelOutput):  # type: ignore[misc]
 
 
 class HeadedModel(PreTrainedModel):  # type: ignore[misc]
-    """A backbone, optionally a learned mix of its layers, and heads by kind.
+    """A backbone, optionally a learned mix of its layers, and heads by name (their kind, where they have none).
 
     `forward` takes what the backbone takes and the heads' labels; it knows no task.
     """
@@ -84,7 +85,7 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         self.backbone = from_scratch(inner, settings or BackboneConfig())
         specs = config.specs
         self.layer_mix = LayerMix(inner.num_hidden_layers + 1) if any(s.layers == "mix" for s in specs) else None
-        self.heads = nn.ModuleDict({spec.kind: self._make_head(spec, inner) for spec in specs})
+        self.heads = nn.ModuleDict({spec.key: self._make_head(spec, inner) for spec in specs})
         self._inputs = set(inspect.signature(self.backbone.forward).parameters)
         self.post_init()
 
@@ -115,6 +116,12 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         """The backbone's token embedding."""
         return self.backbone.get_input_embeddings()  # type: ignore[no-any-return]
 
+    def keep_only(self, head: HeadSpec) -> None:
+        """Leave every other head behind."""
+        for name in set(self.heads) - {head.key}:
+            del self.heads[name]
+        self.config.heads = [dataclasses.asdict(head)]
+
     def encode(self, batch: dict[str, Tensor]) -> States:
         """Run the backbone. Inputs may be (B, T) or (B, choices, T); labels are passed over."""
         inputs = {key: value for key, value in batch.items() if key in self._inputs and "label" not in key}
@@ -124,7 +131,8 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         output = self.backbone(**inputs, output_hidden_states=mix)
         states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
         mask = inputs.get("attention_mask")
-        embedding: Any = self.get_input_embeddings().weight if "masked_lm" in self.heads else None
+        projects = any(spec.kind == "masked_lm" for spec in self.config.specs)
+        embedding: Any = self.get_input_embeddings().weight if projects else None
         return States(
             states=states,
             layers=output.hidden_states if mix else None,
@@ -132,24 +140,35 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
             embedding=embedding,
         )
 
-    def forward(self, **batch: Tensor) -> HeadedOutput:
-        """Answer with every head; `loss` is the sum of the losses of the heads that found labels."""
+    def forward(self, *, head: str = "", **batch: Tensor) -> HeadedOutput:
+        """Answer with every head, or with the one named; `loss` is the sum over the heads that found labels."""
         states = self.encode(batch)
-        outputs = {kind: head(states, batch) for kind, head in self.heads.items()}
-        losses = {kind: output.loss for kind, output in outputs.items() if output.loss is not None}
-        logits: Any = {kind: output.logits for kind, output in outputs.items()}
+        heads: dict[str, Any] = {head: self.heads[head]} if head else dict(self.heads.items())
+        outputs = {name: one(states, batch) for name, one in heads.items()}
+        losses = {name: output.loss for name, output in outputs.items() if output.loss is not None}
+        logits: Any = {name: output.logits for name, output in outputs.items()}
         loss = sum(losses.values()) if losses else None
         if len(outputs) > 1:
             return HeadedOutput(loss=loss, logits=logits, losses=losses)
-        (kind,) = outputs
-        if kind == "span":
-            start, end = logits[kind].unbind(dim=-1)
+        (name,) = outputs
+        if heads[name].spec.kind == "span":
+            start, end = logits[name].unbind(dim=-1)
             return HeadedOutput(loss=loss, start_logits=start, end_logits=end)
-        return HeadedOutput(loss=loss, logits=logits[kind], losses=losses)
+        return HeadedOutput(loss=loss, logits=logits[name], losses=losses)
 
 
 def headed_config(inner: PreTrainedConfig, heads: tuple[HeadSpec, ...]) -> HeadedConfig:
-    """The config of `heads` over a backbone."""
+    """The config of `heads` over a backbone.
+
+    Raises:
+        ModelError: two heads of one name, or a name that no module can have.
+    """
+    names = [head.key for head in heads]
+    for name in names:
+        if names.count(name) > 1:
+            raise ModelError(f"two heads are called {name!r}: give each a name of its own")
+        if "." in name or hasattr(nn.ModuleDict, name):
+            raise ModelError(f"a head cannot be called {name!r}: choose another name")
     return HeadedConfig(backbone=inner.to_dict(), heads=[dataclasses.asdict(head) for head in heads])
 
 

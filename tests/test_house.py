@@ -20,7 +20,7 @@ FLOORS = (
     {"cli", "__main__"},
     {"recipe", "suites"},
     {"engine", "hub", "report"},
-    {"model", "headed_model", "weights", "tasks", "objectives", "prompting"},
+    {"model", "headed_model", "native", "weights", "tasks", "objectives", "prompting"},
     {"heads", "data", "peft"},
     {"backbones", "metrics", "config", "values", "run_folder", "checkpoints", "disk", "errors"},
 )

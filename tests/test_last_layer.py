@@ -14,7 +14,8 @@ from hfcourse.backbones.last_layer import _BEHIND_ATTENTION, last_layer_at
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.headed_model import HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
-from hfcourse.model import native_class, read_states_only
+from hfcourse.model import read_states_only
+from hfcourse.native import native_class
 from hfcourse.objectives.masked_lm import MaskedLM
 
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

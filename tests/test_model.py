@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -166,6 +167,69 @@ def test_headed_model_keeps_backbone_and_heads(
     assert type(tuned).__name__ == "ModernBertForTokenClassification"
     for key, value in net.backbone.state_dict().items():
         assert torch.equal(value, tuned.model.state_dict()[key]), key
+
+
+def test_one_head_out_of_several(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    """By name, or by being the only one of its kind and labels; two of a kind stand side by side."""
+    yes = HeadSpec(kind="sequence", labels=("yes", "no"))
+    specs = [
+        dataclasses.replace(yes, name="first"),
+        dataclasses.replace(yes, name="second"),
+        dataclasses.replace(HEADS["frame"], name="tags"),
+        dataclasses.replace(HEADS["span"], name="answers"),
+    ]
+    start = folder_with(family("bert"), tmp_path / "config")
+    net = models.build(start, specs, tokenizer=tokenizer, backbone=RANDOM).eval()
+    assert isinstance(net, HeadedModel) and [*net.heads] == ["first", "second", "tags", "answers"]
+    saved = str(tmp_path / "saved")
+    net.save_pretrained(saved)
+    inputs = {"input_ids": IDS, "attention_mask": MASK}
+    with torch.no_grad():
+        every = net(**inputs)
+        for spec in specs:
+            alone = models.build(saved, spec, need_trained_head=True).eval()
+            assert isinstance(alone, HeadedModel) and [*alone.heads] == [spec.name]
+            ours, whole = alone(**inputs), net(**inputs, head=spec.name)
+            assert ours.keys() == whole.keys()
+            assert all(torch.equal(ours[key], whole[key]) for key in ours if key != "losses")
+            logits = torch.stack([ours.start_logits, ours.end_logits], -1) if spec.kind == "span" else ours.logits
+            assert torch.equal(logits, every.logits[spec.name])
+        assert not torch.equal(every.logits["first"], every.logits["second"])
+        found = models.build(saved, HEADS["frame"], need_trained_head=True).eval()
+        assert torch.equal(found(**inputs).logits, every.logits["tags"])
+    assert models.trained_labels(saved, "sequence") == ()
+    assert models.trained_labels(saved, "sequence", named="second") == ("yes", "no")
+    with pytest.raises(ModelError, match="name its head of it with --head: first, second, tags, answers"):
+        models.build(saved, yes, need_trained_head=True)
+    with pytest.raises(ModelError, match="unknown head 'frist': did you mean 'first'"):
+        models.build(saved, dataclasses.replace(yes, name="frist"))
+    with pytest.raises(ModelError, match="its head 'tags' is for other answers"):
+        models.build(saved, dataclasses.replace(yes, name="tags"))
+    with pytest.raises(ModelError, match="no head is called 'first'"):
+        models.build("bert-tiny", specs[0], tokenizer=tokenizer)
+    # Training without a name begins a new head on the joint backbone, in the class that others know.
+    assert type(models.build(saved, yes)).__name__ == "BertForSequenceClassification"
+
+
+def test_a_head_saved_before_heads_had_names(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:
+    start = folder_with(family("bert"), tmp_path / "config")
+    spec = HeadSpec(kind="sequence", labels=("no", "yes"), pooling="mean")
+    net = models.build(start, spec, tokenizer=tokenizer, backbone=RANDOM).eval()
+    net.save_pretrained(tmp_path / "saved")
+    file = tmp_path / "saved" / "config.json"
+    saved = json.loads(file.read_text())
+    assert [*net.heads] == ["sequence"] and saved["heads"][0].pop("name") == ""
+    file.write_text(json.dumps(saved))
+    with torch.no_grad():
+        again = models.build(str(tmp_path / "saved"), spec, need_trained_head=True).eval()
+        assert torch.equal(again(input_ids=IDS).logits, net(input_ids=IDS).logits)
+
+
+@pytest.mark.parametrize("names", [("same", "same"), ("", ""), ("a.b", "c"), ("items", "c")])
+def test_heads_need_names_of_their_own(names: tuple[str, str], tokenizer: BertTokenizerFast) -> None:
+    specs = [dataclasses.replace(HEADS["frame"], name=name) for name in names]
+    with pytest.raises(ModelError, match=r"heads are called|cannot be called"):
+        models.build("bert-tiny", specs, tokenizer=tokenizer)
 
 
 def test_bert_with_both_pretraining_heads_is_native(tokenizer: BertTokenizerFast) -> None:

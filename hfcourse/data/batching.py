@@ -77,10 +77,15 @@ def plan(
     batches = len(edges) - 1
     steps = generator.permutation(batches) if shuffle and bucket and varied else np.arange(batches)
     if epoch == 0 and shuffle and varied:
-        widths = np.maximum.reduceat(lengths[order], edges[:-1]) * np.diff(edges)
-        widest = int(np.flatnonzero(steps == widths.argmax())[0])
-        steps[[0, widest]] = steps[[widest, 0]]
+        widest_first(steps, edges, lengths[order])
     return Plan(order=order, edges=edges, steps=steps)
+
+
+def widest_first(steps: np.ndarray, edges: np.ndarray, lengths: np.ndarray) -> None:
+    """Let the first step, in place, take the batch with the most padded tokens; `lengths` are in the plan's order."""
+    widths = np.maximum.reduceat(lengths, edges[:-1]) * np.diff(edges)
+    widest = int(np.flatnonzero(steps == widths.argmax())[0])
+    steps[[0, widest]] = steps[[widest, 0]]
 
 
 def micro_batches(

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from hfcourse.data.batching import plan
 from hfcourse.engine.settings import BatchConfig
 from hfcourse.model import read_states_only
 from hfcourse.objectives import Objective
@@ -66,7 +65,7 @@ def evaluate(
     examples = task.splits[split]
     # On CPU more tokens are no faster, and would be what takes the most memory of a whole run.
     tokens = batch.eval_tokens or (4096 if accelerator.device.type == "cpu" else 16384)
-    steps = plan(examples.lengths, examples=max(len(examples), 1), tokens=tokens, shuffle=False)
+    steps = task.plan(split, examples=max(len(examples), 1), tokens=tokens, shuffle=False)
     mine = range(accelerator.process_index, len(steps), accelerator.num_processes)
     rounds = -(-len(steps) // accelerator.num_processes)
     predictions: list[tuple[int, Any]] = []
@@ -106,8 +105,10 @@ def predictions(model: nn.Module, task: Task, split: str, *, batch: BatchConfig)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch where the model is, without waiting for the copy."""
-    return {key: tensor.to(device, non_blocking=True) for key, tensor in batch.items()}
+    """The batch where the model is, without waiting for the copy; a name in it (which head) stays as it is."""
+    return {
+        key: value if isinstance(value, str) else value.to(device, non_blocking=True) for key, value in batch.items()
+    }
 
 
 def _add(sums: dict[str, list[float]], key: str, total: float, count: int) -> None:

@@ -21,7 +21,8 @@ from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import bar, say
 from hfcourse.engine.setup import Setup
 from hfcourse.heads.spec import HeadSpec
-from hfcourse.model import reads_first_alone, unwrapped
+from hfcourse.model import unwrapped
+from hfcourse.native import reads_first_alone
 from hfcourse.tasks.base import Batch, Examples, Row, Task
 
 

@@ -70,6 +70,8 @@ def _task_settings(folder: RunFolder) -> TaskConfig:
     kind = str(saved.get("kind"))
     if kind == "pretraining":
         raise RunFolderError(f"{folder.path}: a pretraining run answers no rows: fine-tune its model first")
+    if kind == "together":
+        raise RunFolderError(f"{folder.path}: this run has several tasks: name a run of the one that is meant")
     if kind not in KINDS:
         raise RunFolderError(f"{folder.path}: {unknown('task kind', kind, KINDS)}")
     if not (folder.model_dir / "config.json").is_file():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import DistributedDataParallelKwargs
+
 from hfcourse.engine import optim
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import MovingAverage, Position, TrainState
@@ -30,6 +32,8 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
     for module in extra:
         module.to(accelerator.device)
+    if objective.leaves_out:
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.device.type == "cpu":
         optim.allocate_moments(optimizer)

@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
-from hfcourse.data.batching import Plan, micro_batches, plan
+from hfcourse.data.batching import Plan, micro_batches
 from hfcourse.engine import optim
 from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import say
@@ -114,10 +114,16 @@ class Steps:
             self._check(done.step, done.rows, done.losses)
         now = time.perf_counter()
         seconds, self._window_began = now - self._window_began, now
-        terms = {term: _mean([float(done.losses[term]) for done in window]) for term in window[-1].losses}
+        # Steps may differ in their terms (one task each): a term's mean is over the steps that have it.
+        found: dict[str, list[float]] = {}
+        for done in window:
+            for term, value in done.losses.items():
+                found.setdefault(term, []).append(float(value))
+        terms = {term: _mean(values) for term, values in found.items()}
         logs = {name: _mean([float(done.logs[name]) for done in window]) for name in window[-1].logs}
         tokens = sum(done.tokens for done in window)
-        loss = sum(self.objective.weights.get(term, 1.0) * value for term, value in terms.items())
+        shares = {term: len(values) / len(window) for term, values in found.items()}
+        loss = sum(self.objective.weights.get(term, 1.0) * value * shares[term] for term, value in terms.items())
         record: dict[str, Any] = {
             "loss": loss,
             **({f"loss/{term}": value for term, value in terms.items()} if len(terms) > 1 else {}),
@@ -134,12 +140,11 @@ class Steps:
     def _plan_of(self, epoch: int) -> Plan:
         if epoch != self._plan_epoch or self._plan is None:
             config = self.setup.config
-            lengths = self.task.splits["train"].lengths
-            if not len(lengths):
+            if not len(self.task.splits["train"]):
                 raise DataError(f"{self.task.name}: the training split is empty")
             batch = config.batch
-            self._plan = plan(
-                lengths,
+            self._plan = self.task.plan(
+                "train",
                 examples=batch.examples,
                 tokens=batch.tokens,
                 bucket=batch.bucket,

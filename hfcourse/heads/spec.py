@@ -27,6 +27,13 @@ class HeadSpec:
     """For sequence heads: how states become one vector; `native` leaves it to the model's own class."""
     layers: Layers = "last"
     """`mix` feeds the head a learned softmax-weighted sum of all layers (SUPERB's protocol) instead of the last."""
+    name: str = ""
+    """What the head is called among several of a model; its kind where empty."""
+
+    @property
+    def key(self) -> str:
+        """The head's name in a model."""
+        return self.name or self.kind
 
     @property
     def is_native(self) -> bool:

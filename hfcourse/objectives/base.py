@@ -36,6 +36,8 @@ class Objective:
 
     weights: Mapping[str, float] = MappingProxyType({})
     """Factor of each term in the sum; 1 where not named."""
+    leaves_out: bool = False
+    """Whether a step may leave parameters without a gradient (the heads of other tasks): processes must know."""
 
     def counts(self, batch: Batch) -> dict[str, int]:
         """How many units each loss term of this batch averages over. Read from the batch alone, before forward."""

@@ -13,7 +13,7 @@ from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.errors import ConfigError
 from hfcourse.heads.losses import linear_cross_entropy
 from hfcourse.heads.spec import HeadSpec
-from hfcourse.model import native_class
+from hfcourse.native import native_class
 from hfcourse.objectives.base import Batch, Objective, Output
 from hfcourse.objectives.masked_lm import masked_states_only
 from hfcourse.peft.wrap import unwrapped

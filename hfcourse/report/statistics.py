@@ -25,7 +25,7 @@ _TOLERANCE = 1e-4
 
 def kind_of(answers: Sequence[Answer], hint: str = "") -> Kind:
     """What kind of answers these are; `hint` is the task's own word for it (``task.kind`` of the config)."""
-    if not answers:
+    if not answers or hint == "together":  # of several kinds: each task's own run shows them
         return "unknown"
     first = answers[0]
     predictions: list[Any] = [answer.get("prediction") for answer in answers]

@@ -57,7 +57,9 @@ def suite(summary: Mapping[str, Any], rows: Sequence[Sequence[str]], out: Path) 
         average=mean,
         head=rows[0],
         rows=rows[1:],
-        seconds=duration(sum(task["seconds"] * len(task["runs"]) for task in tasks.values())),
+        seconds=duration(
+            summary["together_seconds"] + sum(task["seconds"] * len(task["runs"]) for task in tasks.values())
+        ),
         humans=any(bar.human is not None for bar in bars),
     )  # fmt: skip
     write(html, out)

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from hfcourse.errors import ConfigError, TrainingError, unknown
 from hfcourse.run_folder import RunFolder
-from hfcourse.suites import scores, submission
+from hfcourse.suites import scores, submission, together
 from hfcourse.suites.rows import SUITES, choose
 from hfcourse.suites.runner import Job, Learner, Outcome, Plan, run_jobs
+from hfcourse.suites.together import Joint
 
 
 class Wanted(Protocol):
@@ -28,10 +29,17 @@ class Wanted(Protocol):
         """Learning rates to try."""
 
 
-def judge(wanted: Wanted, learner: Learner, run: RunFolder) -> None:
+def judge(wanted: Wanted, learner: Learner, run: RunFolder, *, joint: Joint | None = None) -> None:
     """Run a suite and write scores.json, table.md, report.html and, where the benchmark has one, submission.zip.
 
     Finished tasks in the folder are taken as they are.
+
+    Args:
+        wanted: the recipe's settings.
+        learner: how a job becomes a run.
+        run: the suite's folder.
+        joint: the settings of a run that learns all tasks with one model, by which each is judged; None: each task has
+            a model of its own.
 
     Raises:
         ConfigError, DataError: an unknown task; no data.
@@ -48,12 +56,17 @@ def judge(wanted: Wanted, learner: Learner, run: RunFolder) -> None:
         say(f"no data for {', '.join(missing)}: judged on the other {len(rows)} of {len(suite.rows)} tasks")
     plan = Plan(suite=suite, rows=rows, seeds=tuple(range(wanted.seed, wanted.seed + wanted.seeds)), lrs=wanted.rates)
     start = _first_model(wanted, plan, learner, run) if wanted.first else ""
-    jobs = [job for row in plan.learned for job in plan.jobs(row, "" if row.name == wanted.first else start)]
+    trained = together.train(plan, learner, joint, run, start=start) if joint else Outcome()
+    if joint:
+        jobs = together.judging(plan, trained)
+    else:
+        jobs = [job for row in plan.learned for job in plan.jobs(row, "" if row.name == wanted.first else start)]
     outcome = run_jobs(jobs, learner, run, devices=wanted.devices)
+    outcome.failed |= trained.failed
     chosen = scores.winners(plan, outcome)
     _answer_others(plan, chosen, outcome, learner, run)
     if run.is_main:
-        _write(plan, outcome, chosen, missing, run)
+        _write(plan, outcome, chosen, missing, run, together_seconds=together.seconds(trained))
     if outcome.failed:
         name, reason = next(iter(outcome.failed.items()))
         more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
@@ -90,13 +103,20 @@ def _answer_others(
 
 
 def _write(
-    plan: Plan, outcome: Outcome, chosen: Mapping[str, scores.Runs], missing: Sequence[str], run: RunFolder
+    plan: Plan,
+    outcome: Outcome,
+    chosen: Mapping[str, scores.Runs],
+    missing: Sequence[str],
+    run: RunFolder,
+    *,
+    together_seconds: float,
 ) -> None:
     from hfcourse.engine.progress import say
     from hfcourse.report import suite_report
 
     found = scores.summary(plan, outcome, chosen, missing)
     found["model"] = run.config.get("model")
+    found["together_seconds"] = together_seconds
     run.write_json("scores.json", found)
     rows = scores.table(found)
     run.write_text("table.md", scores.markdown(rows))

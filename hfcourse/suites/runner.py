@@ -31,13 +31,17 @@ class Job:
     """Start from this model instead of the recipe's."""
     evaluate_only: bool = False
     """Answer with `model` as it is."""
+    head: str = ""
+    """Of a `model` with several heads, the one that answers."""
 
     def settings(self, learner: Learner) -> Any:
         """The settings of its run."""
         settings = learner.settings(self.row, self.seed, self.lr)
         if self.model:
             settings = replace(settings, model=self.model, evaluate_only=self.evaluate_only)
-        return settings
+            if hasattr(settings, "backbone"):  # a random start was that of the model before
+                settings = replace(settings, backbone=replace(settings.backbone, init="pretrained"))
+        return replace(settings, head=self.head) if self.head else settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from hfcourse.data.batching import Plan
     from hfcourse.objectives import Objective
 
 Row = dict[str, Any]
@@ -84,6 +85,15 @@ class Task(ABC):
         from hfcourse.objectives import Supervised
 
         return Supervised()
+
+    def plan(self, split: str, **how: Any) -> Plan:
+        """Which rows of a split form which batches; `how` as `hfcourse.data.batching.plan` takes it.
+
+        A pure function of the split, of seed and epoch: resuming asks for it again.
+        """
+        from hfcourse.data.batching import plan
+
+        return plan(self.splits[split].lengths, **how)
 
     @abstractmethod
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:

@@ -6,6 +6,7 @@ Run:      hfcourse run bert/finetune topic --model runs/bert-pretrain-1
           hfcourse run bert/finetune classification --model DIR --task.data my/train.tsv --task.text question \\
               --task.label kind
           hfcourse run bert/finetune cola --model DIR --task.data_dir GLUE
+          hfcourse run bert/finetune together --model DIR --task.members a=classification:a.tsv,b=tagging:b.conll
 Results:  recipes/bert/README.md
 """
 
@@ -15,11 +16,14 @@ from dataclasses import dataclass, field, replace
 
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.engine.settings import FitConfig, TrainConfig
+from hfcourse.errors import ConfigError
+from hfcourse.heads.spec import HeadSpec
 from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.classification import ClassificationConfig
 from hfcourse.tasks.multiple_choice import MultipleChoiceConfig
 from hfcourse.tasks.span_qa import SpanQAConfig
 from hfcourse.tasks.tagging import TaggingConfig
+from hfcourse.tasks.together import TogetherConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +38,18 @@ class Config(FitConfig):
     """Longest input in tokens; 0 for what model and tokenizer allow."""
     evaluate_only: bool = False
     """Train nothing: judge a model that was fine-tuned here or elsewhere as it is."""
+    head: str = ""
+    """Of a model that has learned several tasks together, the head to go on with."""
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     """Where weights come from, and the attention kernel."""
-    task: ClassificationConfig | TaggingConfig | SpanQAConfig | MultipleChoiceConfig = field(
+    task: ClassificationConfig | TaggingConfig | SpanQAConfig | MultipleChoiceConfig | TogetherConfig = field(
         default_factory=ClassificationConfig
     )
     """What is learned."""
+
+    def __post_init__(self) -> None:
+        if self.head and isinstance(self.task, TogetherConfig):
+            raise ConfigError(f"head is {self.head!r} and the task is together, which has a head for each member")
 
 
 def base() -> Config:
@@ -65,6 +75,11 @@ def qa(config: Config) -> Config:
 def choice(config: Config) -> Config:
     """Context + choices -> one of them."""
     return replace(config, task=MultipleChoiceConfig())
+
+
+def together(config: Config) -> Config:
+    """Several tasks with one backbone and a head each; --task.members names them."""
+    return replace(config, task=TogetherConfig())
 
 
 def topic(config: Config) -> Config:
@@ -130,7 +145,7 @@ def learn(config: Config, run: RunFolder) -> None:
         limit=config.limit,
         dev_limit=config.dev_limit,
         strict=config.strict,
-        model_labels=model.trained_labels(config.model, config.task.head_kind, config.backbone),
+        model_labels=model.trained_labels(config.model, config.task.head_kind, config.backbone, named=config.head),
         cache_dir=config.backbone.cache_dir,
     )
     with one_first():
@@ -139,7 +154,7 @@ def learn(config: Config, run: RunFolder) -> None:
         say(note)
     net = model.build(
         config.model,
-        task.head,
+        replace(task.head, name=config.head) if isinstance(task.head, HeadSpec) else task.head,
         tokenizer=tokenizer,
         backbone=config.backbone,
         need_trained_head=config.evaluate_only,

@@ -1,16 +1,18 @@
 """Judge one encoder on a suite of tasks: fine-tune it on each, average, write scores, report and submission.
 
 Lecture:  self-supervised learning, BERT: what GLUE measures (Hung-yi Lee, ML 2021/2022).
-Papers:   GLUE (arXiv 1804.07461); intermediate tasks, STILTs (1811.01088).
+Papers:   GLUE (arXiv 1804.07461); intermediate tasks, STILTs (1811.01088); all tasks together, MT-DNN (1901.11504).
 Run:      hfcourse suite glue --model DIR --data_dir GLUE
           hfcourse suite glue --model DIR --data_dir GLUE --tasks cola,rte --seeds 3 --sweep lr=1e-5,2e-5,5e-5
           hfcourse suite glue --model DIR --data_dir GLUE --peft lora
+          hfcourse suite glue --model DIR --data_dir GLUE --together
           hfcourse suite pydocs --model runs/bert-pretrain-1
 Results:  recipes/bert/README.md
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,6 +21,7 @@ from hfcourse import recipe as recipes
 from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.rows import Row
+from hfcourse.tasks.together import TogetherConfig
 
 finetuning = recipes.find("bert/finetune").module
 
@@ -44,6 +47,10 @@ class Config:
     """``lr=1e-5,2e-5,5e-5``: try these rates for each task, publish the one that is best on dev."""
     first: str = ""
     """Train on this task first and go on from there to the others (STILTs)."""
+    together: bool = False
+    """Train all tasks at once, with one backbone and a head each, and judge every task by that one model."""
+    power: float = 0.75
+    """Under `together`: a task's share of an epoch is in proportion to its size to this power."""
     devices: int = 1
     """So many tasks side by side, each on a GPU of its own (or a share of the cores)."""
     finetune: finetuning.Config = field(default_factory=finetuning.base)
@@ -53,6 +60,13 @@ class Config:
         if self.seeds < 1 or self.devices < 1:
             raise ConfigError("seeds and devices must be 1 or more")
         self.rates  # noqa: B018 - refuses what is no rate
+        if self.together and (self.sweep or self.devices > 1):
+            other = "sweep tries rates task by task" if self.sweep else f"devices {self.devices} runs them side by side"
+            raise ConfigError(f"together is on and {other}: leave one of them out")
+        if self.power != 0.75 and not self.together:
+            raise ConfigError(f"power is {self.power}, which only counts for --together")
+        if not 0 <= self.power <= 1:
+            raise ConfigError(f"power is {self.power}: it must lie in [0, 1]")
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -109,8 +123,15 @@ def main(config: Config, run: RunFolder) -> None:
         optim = tuned.optim if lr is None else replace(tuned.optim, lr=lr)
         return replace(tuned, model=config.model, tokenizer=tokenizer, seed=seed, task=task, optim=optim).resolved()
 
+    def joint(rows: Sequence[Row], seed: int) -> finetuning.Config:
+        kinds = [(row, getattr(finetuning, row.variant)(config.finetune).task.kind) for row in rows]
+        members = tuple(f"{row.name}={kind}:{row.data}" for row, kind in kinds)
+        task = TogetherConfig(members=members, data_dir=config.data_dir, power=config.power)
+        tuned = replace(config.finetune, model=config.model, tokenizer=tokenizer, seed=seed, task=task)
+        return tuned.resolved()
+
     learner = Learner(recipe="bert/finetune", settings=settings, learn=finetuning.learn)
-    judge(config, learner, run)
+    judge(config, learner, run, joint=joint if config.together else None)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
 from hfcourse.heads.spec import HeadSpec
-from hfcourse.model import native_class
+from hfcourse.native import native_class
 from hfcourse.tasks.base import Batch, Row, Task
 
 VOCABULARY = 40

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, PreTrainedModel
 
 from hfcourse.heads.spec import HeadSpec
-from hfcourse.model import native_class
+from hfcourse.native import native_class
 from hfcourse.objectives import replaced_tokens
 from hfcourse.objectives.masked_lm import MaskedLM
 from hfcourse.objectives.replaced_tokens import ReplacedTokens, sample

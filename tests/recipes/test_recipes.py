@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hfcourse import recipe
+from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,76 @@ def test_a_suite_is_judged_and_resumed(
     assert (done.path / "topic" / "metrics.json").stat().st_mtime_ns == before
 
 
+def test_a_suite_with_one_model(pretrained: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every task is judged by the joint model: on dev as it was while that was trained."""
+    words = ["bert/suite", "pydocs", "debug", "--together", "--model", str(pretrained.path)]
+    done = run(tmp_path / "suite", *words)
+    joint = RunFolder.open(done.path / "together")
+    on_dev = joint.read_json("metrics.json")["scores"]["dev"]
+    tasks = done.read_json("scores.json")["tasks"]
+    assert tasks.keys() == {"topic", "terms", "match", "answer"}
+    for name in tasks:
+        own = RunFolder.open(done.path / name)
+        assert own.config["evaluate_only"] and own.config["model"] == str(joint.path)
+        metrics = own.read_json("metrics.json")
+        again = {f"{name}/{score}": value for score, value in metrics["scores"]["dev"].items() if score != "loss"}
+        assert again == {score: on_dev[score] for score in on_dev if score.startswith(f"{name}/")}
+        assert "test" in metrics["scores"] and metrics["steps"] == 0
+    assert "learned together by one model" in (done.path / "report.html").read_text()
+    # What was interrupted after the joint training goes on without training again.
+    for lost in (done.path, done.path / "terms"):
+        (lost / "metrics.json").unlink()
+    before = (joint.path / "metrics.json").stat().st_mtime_ns
+    assert run(done.path, *words, "--resume").read_json("scores.json")["tasks"] == tasks | {
+        "terms": tasks["terms"] | {"seconds": pytest.approx(tasks["terms"]["seconds"], abs=60)}
+    }
+    assert (joint.path / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_glue_with_one_model(pretrained: RunFolder, tmp_path: Path) -> None:
+    """RTE and MNLI side by side, from a random start; the diagnostic rows are answered by MNLI's head."""
+    nli = "index\t" + "x\t" * 7 + "sentence1\tsentence2\tlabel1\tgold_label\n"
+    rows = "".join(
+        f"{n}\t" + "-\t" * 7 + f"a {n} b\tb {n} a\tneutral\t{label}\n"
+        for n, label in enumerate(("entailment", "neutral", "contradiction") * 6)
+    )
+    unlabelled = nli.replace("\tlabel1\tgold_label", "") + "0\t" + "-\t" * 7 + "a\tb\n"
+    files = {name: text for name, text in GLUE_FILES.items() if name.startswith("RTE")} | {
+        "MNLI/train.tsv": nli + rows,
+        "MNLI/dev_matched.tsv": nli + rows,
+        "MNLI/dev_mismatched.tsv": nli + rows,
+        "MNLI/test_matched.tsv": unlabelled,
+        "MNLI/test_mismatched.tsv": unlabelled,
+        "diagnostic/diagnostic.tsv": "index\tsentence1\tsentence2\n" + "".join(f"{n}\ta\t{n}\n" for n in range(5)),
+    }
+    for name, text in files.items():
+        place = tmp_path / "glue" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    words = ["bert/suite", "glue", "debug", "--together", "--model", str(pretrained.path)]
+    words += ["--data_dir", str(tmp_path / "glue"), "--finetune.backbone.init", "random"]
+    done = run(tmp_path / "suite", *words)
+    assert done.read_json("scores.json")["tasks"].keys() == {"mnli", "rte", "ax"}
+    assert RunFolder.open(done.path / "ax").config["model"] == str(done.path / "mnli")
+    answers = RunFolder.open(done.path / "ax").read_predictions("test")
+    assert len(answers) == 5 and {a["prediction"] for a in answers} <= {"entailment", "neutral", "contradiction"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--together", "--sweep", "lr=1e-5"], "together is on and sweep"),
+        (["--together", "--devices", "2"], "together is on and devices 2"),
+        (["--power", "0.5"], "power is 0.5, which only counts for --together"),
+        (["--together", "--power", "1.5"], "power is 1.5: it must lie in"),
+        (["--together", "--tasks", "topic"], "together needs two tasks or more, and there is topic alone"),
+    ],
+)
+def test_a_suite_refuses_what_contradicts_one_model(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "suite", "bert/suite", "pydocs", "debug", *words)
+
+
 GLUE_FILES = {
     "RTE/train.tsv": "index\tsentence1\tsentence2\tlabel\n" + "0\ta b\tb a\tentailment\n1\tc\td\tnot_entailment\n" * 9,
     "RTE/dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\ta\ta\tentailment\n1\tb\td\tnot_entailment\n",
@@ -134,7 +205,9 @@ def test_a_saved_config_repeats_the_run(pretrained: RunFolder, tmp_path: Path) -
     assert first == second
 
 
-@pytest.mark.parametrize("words", [["pretrain", "debug"], ["finetune", "topic", "debug"]])
+@pytest.mark.parametrize(
+    "words", [["pretrain", "debug"], ["finetune", "topic", "debug"], ["finetune", "together", "debug"]]
+)
 def test_two_processes_end_where_one_does(words: list[str], pretrained: RunFolder, tmp_path: Path) -> None:
     name, *rest = words
     rest += ["--backbone.dropout", "0", "--train.precision", "fp32", "--no-train.progress"]
