@@ -37,7 +37,7 @@ class Measured:
     seconds: float
     """Median over the repeats, for the whole split."""
     speedup: float
-    """The full model's seconds over these."""
+    """The full model's seconds over these, both timed right after each other; median over the repeats."""
 
 
 def check(model: Any, task: Task, config: ExitConfig) -> None:
@@ -152,24 +152,32 @@ def _measure(
     batches = [to_device(task.collate(examples.take(rows), epoch=-1), accelerator.device) for rows in steps]
     order = np.concatenate(steps).argsort()
     ways: list[Way] = [partial(no_exit, model), *(partial(early_exit, model, rule) for rule in rules)]
-    results: list[tuple[float, float]] = []
-    seconds: list[list[float]] = [[] for _ in ways]
     with accelerator.autocast(), bar(f"exits {split}", len(ways) * (config.repeats + 1), shown=shown) as progress:
-        for way in ways:  # scores come from a first round, which also warms up
-            _, outputs = _timed(way, batches, accelerator.device)
-            results.append(_judge(task, split, batches, outputs, order))
-            progress.update(len(results))
+        results = []
+        for done, way in enumerate(ways, start=1):  # a first round gives the scores and warms up
+            results.append(_judge(task, split, batches, _timed(way, batches, accelerator.device)[1], order))
+            progress.update(done)
+        times: list[list[tuple[float, float]]] = [[] for _ in rules]
         for repeat in range(config.repeats):
-            # There and back, so that a drift meets all alike; the full model, on which all depends, at both ends.
-            for number in [*range(len(ways)), 0][:: -1 if repeat % 2 else 1]:
-                seconds[number].append(_timed(ways[number], batches, accelerator.device)[0])
+            for number in range(len(rules)):
+                times[number].append(
+                    _pair(ways[0], ways[number + 1], batches, accelerator.device, swap=repeat % 2 == 1)
+                )
             progress.update(len(ways) * (repeat + 2))
-    medians = [statistics.median(times) for times in seconds]
-    full, *points = [
-        Measured(score, layers, median, medians[0] / median)
-        for (score, layers), median in zip(results, medians, strict=True)
+    whole = statistics.median(full for pairs in times for full, _ in pairs)
+    measured = [
+        Measured(*result, statistics.median(own for _, own in pairs), statistics.median(f / own for f, own in pairs))
+        for result, pairs in zip(results[1:], times, strict=True)
     ]
-    return full, points
+    return Measured(*results[0], whole, 1.0), measured
+
+
+def _pair(full: Way, way: Way, batches: Sequence[Batch], device: torch.device, *, swap: bool) -> tuple[float, float]:
+    """Seconds of the full model and of early exit, one right after the other: what else the machine does meets both."""
+    if swap:
+        own = _timed(way, batches, device)[0]
+        return _timed(full, batches, device)[0], own
+    return _timed(full, batches, device)[0], _timed(way, batches, device)[0]
 
 
 def _judge(

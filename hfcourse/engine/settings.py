@@ -154,7 +154,7 @@ class ExitConfig:
     batch: int = 32
     """Inputs in one forward pass, of similar length; those that are done leave it."""
     repeats: int = 5
-    """Every setting is timed so often, in turn with the others and the full model; medians count."""
+    """Every threshold is timed so often, each time beside the full model; medians count."""
 
     def __post_init__(self) -> None:
         for threshold in self.thresholds:

@@ -124,6 +124,14 @@ def test_numbers_agree_within_a_tolerance(tolerance: float) -> None:
     assert len(found.layers.unique()) > 1
 
 
+def test_patience_counts_for_each_row() -> None:
+    """Eight layers: rows leave while others have agreed once, twice or not at all."""
+    model = model_of("modernbert", "mean", problem="regression", num_hidden_layers=8)
+    for times in (1, 2, 3):
+        for tolerance in (1.3, 1.8, 2.3, 3.1):
+            assert_as_the_whole(model, inputs(), Rule("patience", times, tolerance))
+
+
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_layers_get_the_rows_that_are_left_and_none_is_run_for_nobody(rule: Rule) -> None:
     model = model_of("bert")
