@@ -89,7 +89,10 @@ def measure(
         **{key: getattr(config, key) for key in ("give_up", "batch", "repeats")},
         "rows": {"dev": len(task.splits["dev"])},
         "full": {"dev": asdict(full)},
-        "points": [_entry(rule) | asdict(point) for rule, point in zip(rules, points, strict=True)],
+        "points": [
+            {"criterion": rule.criterion, "threshold": rule.threshold} | asdict(point)
+            for rule, point in zip(rules, points, strict=True)
+        ],
         "chosen": {
             name: best and {"threshold": best[0].threshold, "dev": asdict(best[1])} for name, best in chosen.items()
         },
@@ -118,10 +121,6 @@ def _best(
         if rule.criterion == criterion and sign * (point.score - full.score) >= -config.give_up
     ]
     return max(good, key=lambda pair: pair[1].speedup, default=None)
-
-
-def _entry(rule: Rule) -> dict[str, Any]:
-    return {"criterion": rule.criterion, "threshold": rule.threshold}
 
 
 def _rules(config: ExitConfig, layers: int) -> list[Rule]:
