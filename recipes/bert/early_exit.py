@@ -40,7 +40,8 @@ class Config(finetuning.Config):
 
 
 def _task(data: str) -> ClassificationConfig:
-    return ClassificationConfig(data=data, layers="exits", pooling="cls")
+    # The papers read the first state, which on the lower layers knows little of the rest (docs/LOG.md).
+    return ClassificationConfig(data=data, layers="exits", pooling="mean")
 
 
 def base() -> Config:
