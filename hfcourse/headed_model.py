@@ -16,6 +16,7 @@ from hfcourse.backbones.load import from_scratch
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.errors import ModelError
 from hfcourse.heads.base import Head, LayerMix, States
+from hfcourse.heads.exits import ExitsHead
 from hfcourse.heads.frame import FrameHead, ReplacedTokensHead, SpanHead
 from hfcourse.heads.masked_lm import MaskedLMHead
 from hfcourse.heads.sequence import MultipleChoiceHead, PairHead, SequenceHead
@@ -84,6 +85,7 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         inner = config.backbone_config
         self.backbone = from_scratch(inner, settings or BackboneConfig())
         specs = config.specs
+        self._reads_all_layers = any(spec.layers != "last" for spec in specs)
         self.layer_mix = LayerMix(inner.num_hidden_layers + 1) if any(s.layers == "mix" for s in specs) else None
         self.heads = nn.ModuleDict({spec.key: self._make_head(spec, inner) for spec in specs})
         self._inputs = set(inspect.signature(self.backbone.forward).parameters)
@@ -96,7 +98,10 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
             return MaskedLMHead(spec, inner.hidden_size, embedding, vocabulary)
         dropout = getattr(inner, "hidden_dropout_prob", None)
         dropout = getattr(inner, "classifier_dropout", None) if dropout is None else dropout
-        return _HEADS[spec.kind](spec, inner.hidden_size, 0.1 if dropout is None else dropout)
+        dropout = 0.1 if dropout is None else dropout
+        if spec.layers == "exits":
+            return ExitsHead(spec, inner.hidden_size, dropout, inner.num_hidden_layers)
+        return _HEADS[spec.kind](spec, inner.hidden_size, dropout)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Heads are initialised like the backbone; a mix of layers starts with equal weights."""
@@ -122,20 +127,23 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
             del self.heads[name]
         self.config.heads = [dataclasses.asdict(head)]
 
+    def inputs_of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of a batch the backbone takes."""
+        return {key: value for key, value in batch.items() if key in self._inputs and "label" not in key}
+
     def encode(self, batch: dict[str, Tensor]) -> States:
         """Run the backbone. Inputs may be (B, T) or (B, choices, T); labels are passed over."""
-        inputs = {key: value for key, value in batch.items() if key in self._inputs and "label" not in key}
+        inputs = self.inputs_of(batch)
         if inputs["input_ids"].dim() == 3:
             inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
-        mix = self.layer_mix is not None
-        output = self.backbone(**inputs, output_hidden_states=mix)
+        output = self.backbone(**inputs, output_hidden_states=self._reads_all_layers)
         states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
         mask = inputs.get("attention_mask")
         projects = any(spec.kind == "masked_lm" for spec in self.config.specs)
         embedding: Any = self.get_input_embeddings().weight if projects else None
         return States(
             states=states,
-            layers=output.hidden_states if mix else None,
+            layers=output.hidden_states if self._reads_all_layers else None,
             mask=None if mask is None else mask.bool(),
             embedding=embedding,
         )

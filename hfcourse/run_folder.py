@@ -31,6 +31,7 @@ from hfcourse.errors import RunFolderError
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}
 _OURS |= {"scores.json", "table.md", "submission", "submission.zip"}  # of a suite
+_OURS |= {"exits.json", "exits.html"}  # of early exit
 
 
 class RunFolder:

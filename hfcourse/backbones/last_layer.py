@@ -71,6 +71,11 @@ def last_layer_at(model: Any, read: Tensor | Literal["first"]) -> Iterator[None]
             hook.remove()
 
 
+def layers_of(backbone: nn.Module) -> list[nn.Module]:
+    """The layers of an encoder, from the lowest."""
+    return [module for module in backbone.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
 def _ends(backbone: Any) -> tuple[nn.Module, nn.Module] | None:
     config = backbone.config
     names = _BEHIND_ATTENTION.get(config.model_type)
@@ -78,5 +83,5 @@ def _ends(backbone: Any) -> tuple[nn.Module, nn.Module] | None:
         return None
     if backbone.is_gradient_checkpointing or backbone._compiled_call_impl is not None:
         return None
-    layers = [module for module in backbone.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = layers_of(backbone)
     return layers[-1].get_submodule(names[0]), layers[-1].get_submodule(names[1])

@@ -8,6 +8,8 @@ from typing import Literal, Self
 from hfcourse.errors import ConfigError
 from hfcourse.peft.settings import PeftSettings
 
+ExitCriterion = Literal["entropy", "confidence", "patience", "layer"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
@@ -137,3 +139,37 @@ class FitConfig:
     def resolved(self) -> Self:
         """The same with the learning rate that the method brings, where none was given."""
         return self if self.optim.lr else replace(self, optim=replace(self.optim, lr=self.peft.lr))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitConfig:
+    """How exits are trained, when an input leaves by one, and how the time that this saves is measured."""
+
+    train: Literal["together", "after"] = "together"
+    """together: all exits and the backbone at once (PABEE); after: the last exit with the backbone first, as in
+    ordinary fine-tuning, then the others on a backbone that stays as it is (DeeBERT)."""
+    criteria: tuple[ExitCriterion, ...] = ("entropy", "confidence", "patience", "layer")
+    """entropy and confidence: leave when in little doubt; patience: when layers agree; layer: all at the same one,
+    which is what the others have to beat."""
+    thresholds: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95)
+    """Most doubt in which an input leaves, from 0 (certain) to 1 (a guess among all classes): the entropy, or what the
+    largest probability lacks to 1, over that of a guess. Patience and layer try every number of layers."""
+    tolerance: float = 0.5
+    """Regression: answers of two layers that differ by no more than this agree."""
+    give_up: float = 0.01
+    """Most that the published threshold may score below the full model on dev."""
+    batch: int = 32
+    """Inputs in one forward pass, of similar length; those that are done leave it."""
+    repeats: int = 5
+    """Every threshold is timed so often, each time beside the full model; medians count."""
+
+    def __post_init__(self) -> None:
+        for threshold in self.thresholds:
+            if not 0 <= threshold <= 1:
+                raise ConfigError(f"exits.thresholds holds {threshold:g}: each must lie in [0, 1]")
+        if not self.thresholds and {"entropy", "confidence"} & {*self.criteria}:
+            raise ConfigError("exits.criteria names entropy or confidence, and exits.thresholds is empty: give some")
+        if not self.criteria:
+            raise ConfigError("exits.criteria is empty: name one or more")
+        if self.batch < 1 or self.repeats < 1:
+            raise ConfigError("exits.batch and exits.repeats must be 1 or more")

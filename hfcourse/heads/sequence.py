@@ -44,9 +44,13 @@ class SequenceHead(Head):
         self.projection = nn.Linear(hidden, max(len(spec.labels), 1))
 
     def forward(self, output: States, batch: Batch) -> HeadOutput:
-        logits = self.projection(self.dropout(self.pooling(output.states, output.mask)))
+        logits = self.answer(output.states, output.mask)
         labels = batch.get("labels")
         return HeadOutput(None if labels is None else self.loss(logits, labels), logits)
+
+    def answer(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, H) and what of it is no padding -> (B, labels)."""
+        return self.projection(self.dropout(self.pooling(states, mask)))  # type: ignore[no-any-return]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, binary cross entropy per label, or squared error, in fp32."""

@@ -8,7 +8,7 @@ from typing import Literal
 HeadKind = Literal["sequence", "frame", "span", "multiple_choice", "masked_lm", "pair", "replaced_tokens"]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["native", "cls", "mean", "max", "attentive"]
-Layers = Literal["last", "mix"]
+Layers = Literal["last", "mix", "exits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class HeadSpec:
     pooling: Pooling = "native"
     """For sequence heads: how states become one vector; `native` leaves it to the model's own class."""
     layers: Layers = "last"
-    """`mix` feeds the head a learned softmax-weighted sum of all layers (SUPERB's protocol) instead of the last."""
+    """`mix` feeds the head a learned softmax-weighted sum of all layers (SUPERB's protocol) instead of the last;
+    `exits` puts a head of its own on every layer (sequence heads alone)."""
     name: str = ""
     """What the head is called among several of a model; its kind where empty."""
 

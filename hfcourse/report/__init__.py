@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hfcourse.run_folder import RunFolder
 
-__all__ = ["report", "suite_report", "tour_report"]
+__all__ = ["exits_report", "report", "suite_report", "tour_report"]
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> str:
@@ -52,3 +52,10 @@ def suite_report(summary: Mapping[str, Any], rows: Sequence[Sequence[str]], out:
     from hfcourse.report.suite import suite
 
     return suite(summary, rows, out)
+
+
+def exits_report(run: RunFolder) -> str:
+    """Write exits.html and table.md from a run's exits.json and return the table of the published thresholds."""
+    from hfcourse.report.exits import exits
+
+    return exits(run.read_json("exits.json"), run)

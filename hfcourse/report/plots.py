@@ -46,10 +46,16 @@ def colour(run: int) -> str:
 
 
 def line_plot(
-    curves: Sequence[Curve], *, title: str, x: str = "step", log: bool | None = None, size: Size = "small"
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    x: str = "step",
+    log: bool | None = None,
+    size: Size = "small",
+    whole: bool = True,
 ) -> str:
     """An ``<svg>`` of some curves; empty if none has a point. With `log` None a log axis is taken where values span
-    a factor of 30 or more."""
+    a factor of 30 or more; `whole` has the ticks of the x axis at whole numbers."""
     curves = [curve for curve in map(_finite, curves) if len(curve.x)]
     if not curves:
         return ""
@@ -64,7 +70,7 @@ def line_plot(
         figure = Figure(figsize=_INCHES[size], layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        _frame(axes, title, x)
+        _frame(axes, title, x, whole)
         for curve in curves:
             _draw(axes, curve)
         values = np.concatenate([np.asarray(curve.y, float) for curve in curves])
@@ -83,14 +89,14 @@ def _finite(curve: Curve) -> Curve:
     return Curve(x[good].tolist(), y[good].tolist(), curve.run, curve.style, curve.mark)
 
 
-def _frame(axes: Axes, title: str, x: str) -> None:
+def _frame(axes: Axes, title: str, x: str, whole: bool) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title, loc="left", fontsize=10.5, color=_INK, pad=9)
     axes.set_xlabel(x, color=_INK)
     axes.grid(axis="y", color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1))
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)
     axes.tick_params(which="both", colors=_INK, length=0)
     for side in ("top", "right", "left"):

@@ -47,13 +47,17 @@ class ClassificationConfig:
     pooling: Pooling = "native"
     """How states become one vector; `native` is the model's own way."""
     layers: Layers = "last"
-    """`mix` learns a weighted sum of all layers."""
+    """`mix` learns a weighted sum of all layers; `exits` puts a classifier on each of them (bert/early_exit)."""
     class_weights: bool = False
     """Weigh examples so that every class counts the same."""
     stratify: bool = True
     """Keep the classes' shares when a dev split is cut off."""
     dev_share: float = 0.1
     """Share of the training rows cut off as dev split where none is given."""
+
+    def __post_init__(self) -> None:
+        if self.class_weights and self.layers == "exits":
+            raise ConfigError("task.class_weights weighs the last layer's answers alone: not with task.layers exits")
 
     def build(self, context: TaskContext, *, new: str | None = None) -> Classification:
         """Load and encode; with `new`, only the rows of that file, labelled or not."""

@@ -13,6 +13,7 @@ Results:  recipes/bert/README.md
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.engine.settings import FitConfig, TrainConfig
@@ -122,12 +123,11 @@ def debug(config: Config) -> Config:
     return replace(config, limit=48, max_length=64, train=replace(config.train, steps=6, log_every=2))
 
 
-def learn(config: Config, run: RunFolder) -> None:
-    """Tokenizer -> task -> model -> fit."""
+def build(config: Config, run: RunFolder) -> tuple[Any, Any, Any]:
+    """Tokenizer -> task -> model; in the order (model, task, tokenizer)."""
     from hfcourse import model
     from hfcourse.data import tokenizers
     from hfcourse.engine.finish import one_first
-    from hfcourse.engine.fit import fit
     from hfcourse.engine.progress import say
     from hfcourse.tasks.base import TaskContext
 
@@ -161,6 +161,14 @@ def learn(config: Config, run: RunFolder) -> None:
         peft=config.peft,
         seed=config.seed,
     )
+    return net, task, tokenizer
+
+
+def learn(config: Config, run: RunFolder) -> None:
+    """Build -> fit."""
+    from hfcourse.engine.fit import fit
+
+    net, task, tokenizer = build(config, run)
     fit(net, task, config, run, tokenizer=tokenizer, train=not config.evaluate_only)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from hfcourse import recipe
+from hfcourse.engine.predict import predict
 from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 
@@ -158,6 +162,50 @@ def test_glue_with_one_model(pretrained: RunFolder, tmp_path: Path) -> None:
 def test_a_suite_refuses_what_contradicts_one_model(words: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         run(tmp_path / "suite", "bert/suite", "pydocs", "debug", *words)
+
+
+def test_early_exit_is_trained_together_measured_and_resumed(pretrained: RunFolder, tmp_path: Path) -> None:
+    words = ["bert/early_exit", "topic", "debug", "--model", str(pretrained.path), "--train.precision", "fp32"]
+    done = run(tmp_path / "run", *words)
+    for name in ("metrics.json", "report.html", "exits.json", "exits.html", "table.md", "model/README.md"):
+        assert (done.path / name).is_file(), name
+    found = done.read_json("exits.json")
+    # Full inference is what the engine's own evaluation did.
+    assert found["full"]["test"]["score"] == pytest.approx(done.read_json("metrics.json")["scores"]["test"]["accuracy"])
+    # Stopped while it was measured: the training is taken as it is, the curve is made.
+    (done.path / "exits.json").unlink()
+    before = (done.path / "model" / "model.safetensors").stat().st_mtime_ns
+    again = run(done.path, *words, "--resume").read_json("exits.json")
+    assert (done.path / "model" / "model.safetensors").stat().st_mtime_ns == before
+    assert [p["score"] for p in again["points"]] == pytest.approx([p["score"] for p in found["points"]])
+    # The saved model answers new rows, and is measured again without training.
+    rows = [{"text": answer["text"]} for answer in done.read_predictions("test")[:5]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answered = predict(done.path, tmp_path / "rows.jsonl").read_text().splitlines()
+    expected = [answer["prediction"] for answer in done.read_predictions("test")[:5]]
+    assert [json.loads(line)["prediction"] for line in answered] == expected
+    words = ["bert/early_exit", "evaluate", "debug", "--model", str(done.path), "--exits.batch", "1"]
+    assert run(tmp_path / "evaluated", *words).read_json("metrics.json")["steps"] == 0
+
+
+def test_early_exit_in_two_stages(pretrained: RunFolder, tmp_path: Path) -> None:
+    words = ["bert/early_exit", "after", "debug", "--model", str(pretrained.path)]
+    done = run(tmp_path / "run", *words)
+    first, both = (load_file(path / "model" / "model.safetensors") for path in (done.path / "backbone", done.path))
+    same = {name for name in first if torch.equal(first[name], both[name])}
+    other = {name for name in first if name.startswith("heads.sequence.exits.0.")}
+    assert other and same == first.keys() - other  # bert-tiny has two layers: one exit below the last
+    # Stopped in the second stage: the first is taken as it is.
+    log = (done.path / "backbone" / "log.jsonl").read_text()
+    (done.path / "metrics.json").unlink()
+    (done.path / "exits.json").unlink()
+    assert run(done.path, *words, "--resume").finished and (done.path / "exits.json").is_file()
+    assert (done.path / "backbone" / "log.jsonl").read_text() == log
+
+
+def test_early_exit_without_exits_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"task\.layers is mix"):
+        recipe.parse(["bert/early_exit", "debug", "--task.layers", "mix"])
 
 
 GLUE_FILES = {
