@@ -12,15 +12,24 @@ from typing import Any
 
 import torch
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 
-from hfcourse.errors import ModelError
+from hfcourse.errors import ConfigError, ModelError, unknown
+from hfcourse.peft.around import (
+    SERVED,
+    AroundLayer,
+    AroundModel,
+    backbone_of,
+    kind_of,
+    random_words,
+    reads_words,
+    undisturbed,
+)
 from hfcourse.peft.places import Layer, layers_of, linear
 from hfcourse.peft.prefixed_attention import PrefixedConfig, check_implementation, goes_through_interface
 from hfcourse.peft.register import register
 
-_SERVED = "bert, roberta, electra, distilbert, modernbert, gpt2, llama, t5, bart, wav2vec2, hubert and their kin"
+_STARTS = ("words", "normal")
 
 
 @dataclass
@@ -32,6 +41,12 @@ class PrefixConfig(PeftConfig):  # type: ignore[misc]
         default=False, metadata={"help": "Compute them by an MLP from shared embeddings (Li & Liang), for stability."}
     )
     encoder_hidden_size: int = field(default=512, metadata={"help": "Width of that MLP and of its embeddings."})
+    start: str = field(
+        default="words",
+        metadata={
+            "help": "First values: those of random words, which the paper found better with few examples; or normal."
+        },
+    )
     target_modules: list[str] | str | None = field(
         default=None, metadata={"help": "Names of self-attention modules; None takes all of the model."}
     )
@@ -43,6 +58,8 @@ class PrefixConfig(PeftConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = "KV_PREFIX"
+        if self.start not in _STARTS:
+            raise ConfigError(unknown("start", self.start, _STARTS))
 
 
 class FreePrefix(nn.Module):
@@ -93,16 +110,17 @@ class Trunk(nn.Module):
         return torch.tanh(self.dense(self.embeddings))
 
 
-class KVPrefixLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
+class KVPrefixLayer(AroundLayer):
     """A self-attention module with prefixes by adapter name; those of all active adapters stand side by side."""
 
     adapter_layer_names = ("kv_prefix_states",)
 
     def __init__(self, attention: nn.Module, heads: int, width: int) -> None:
-        super().__init__()
-        self.base_layer = attention
+        super().__init__(attention)
         self.kv_prefix_states = nn.ModuleDict()
         self.heads, self.width = heads, width
+        self.heard: list[Tensor] | None = None
+        """A list while keys and values of real words are listened to."""
         attention.config = PrefixedConfig(attention.config, self)  # type: ignore[assignment]
 
     def add(self, name: str, config: PrefixConfig, trunk: nn.Module | None) -> None:
@@ -119,10 +137,15 @@ class KVPrefixLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def has_prefix(self) -> bool:
         """Whether attention goes otherwise than without this layer."""
+        if self.heard is not None:
+            return True
         return not self.disable_adapters and any(name in self.kv_prefix_states for name in self.active_adapters)
 
-    def prefix(self) -> tuple[Tensor, Tensor]:
-        """Keys and values of the active adapters, each (G, n, D)."""
+    def prefix(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the active adapters, each (G, n, D); none while listening."""
+        if self.heard is not None:
+            self.heard[:] = [key[0], value[0]]
+            return key[0, :, :0], value[0, :, :0]
         active = [self.kv_prefix_states[name]() for name in self.active_adapters if name in self.kv_prefix_states]
         if len(active) == 1:
             return active[0]  # type: ignore[no-any-return]
@@ -133,33 +156,14 @@ class KVPrefixLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         """The module's own; its attention function asks `prefix`."""
         return self.base_layer(*args, **kwargs)
 
-    def unload_and_optionally_merge_module(self, merge: bool, **_: Any) -> nn.Module:
+    def restore(self) -> nn.Module:
         """The bare module with its own config."""
-        if merge:
-            self.merge()
         attention: Any = self.base_layer
         attention.config = attention.config.config
         return attention  # type: ignore[no-any-return]
 
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refused.
 
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError("prefixes cannot be merged into weights: keep the adapter, or drop it with unload()")
-
-    def __getattr__(self, name: str) -> Any:
-        """What a model's code reads from its attention modules."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "base_layer":
-                raise
-            return getattr(self.base_layer, name)
-
-
-class KVPrefixModel(BaseTuner):  # type: ignore[misc]
+class KVPrefixModel(AroundModel):
     """A model whose self-attentions have prefixes.
 
     Raises:
@@ -169,9 +173,8 @@ class KVPrefixModel(BaseTuner):  # type: ignore[misc]
 
     prefix = "kv_prefix_"
     tuner_layer_cls = KVPrefixLayer
-    target_module_mapping: dict[str, list[str]] = {}
 
-    def _prepare_adapter_config(self, peft_config: PrefixConfig, model_config: dict[str, Any]) -> PrefixConfig:
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         self.places = {layer.key.rpartition(".")[0]: layer for layer in layers_of(self.model)}
         if peft_config.num_virtual_tokens < 1:
             raise ModelError(f"num_virtual_tokens is {peft_config.num_virtual_tokens}: prefixes need at least 1")
@@ -187,14 +190,13 @@ class KVPrefixModel(BaseTuner):  # type: ignore[misc]
             raise ModelError(f"target_modules: {name} is no self-attention, like {next(iter(self.places))}")
         module = self.model.get_submodule(name)
         attention = module.get_base_layer() if isinstance(module, KVPrefixLayer) else module
-        if not goes_through_interface(attention):
-            kind = getattr(self.model.config, "model_type", type(self.model).__name__)
-            raise ModelError(f"prefix tuning cannot reach into the attention of {kind}: it works for {_SERVED}")
+        if not goes_through_interface(attention) or not _head_width(attention):
+            raise ModelError(f"prefixes cannot reach the attention of {kind_of(self.model)}: they work for {SERVED}")
         check_implementation(attention.config)
 
     def _create_and_replace(
         self,
-        peft_config: PrefixConfig,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
@@ -209,8 +211,36 @@ class KVPrefixModel(BaseTuner):  # type: ignore[misc]
             self._replace_module(parent, target_name, layer, target)
         layer.add(adapter_name, peft_config, self._trunk(peft_config, adapter_name))
 
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        setattr(parent, child_name, new_module)  # the library's own also hands on a weight, which attention has not
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """As the library's own; then new prefixes get their start."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        config: Any = self.peft_config[adapter_name]
+        if config.start == "words" and not config.prefix_projection and not config.inference_mode:
+            self._start_from_words(adapter_name, config.num_virtual_tokens)
+
+    def _start_from_words(self, name: str, count: int) -> None:
+        """Keys and values that random words have in the model as it is."""
+        layers: dict[Any, list[KVPrefixLayer]] = {}
+        for place, module in self.model.named_modules():
+            if isinstance(module, KVPrefixLayer) and name in module.kv_prefix_states:
+                layers.setdefault(backbone_of(self.model, place), []).append(module)
+        for backbone, listeners in layers.items():
+            if reads_words(backbone):
+                self._listen(backbone, listeners, name, count)
+
+    def _listen(self, backbone: Any, layers: list[KVPrefixLayer], name: str, count: int) -> None:
+        for layer in layers:
+            layer.heard = []
+        try:
+            with undisturbed(backbone):
+                backbone(input_ids=random_words(backbone, count))
+                for layer in layers:
+                    prefix = layer.kv_prefix_states[name]
+                    for parameter, heard in zip(prefix.parameters(), layer.heard or (), strict=True):
+                        parameter.copy_(heard)
+        finally:
+            for layer in layers:
+                layer.heard = None
 
     def _trunk(self, config: PrefixConfig, name: str) -> nn.Module | None:
         """The adapter's one trunk, made by its first layer."""
@@ -222,10 +252,15 @@ class KVPrefixModel(BaseTuner):  # type: ignore[misc]
         return Trunk(config.num_virtual_tokens, config.encoder_hidden_size)
 
 
+def _head_width(attention: nn.Module) -> int:
+    """D, by whatever name a module has it; 0 where it has none."""
+    names = ("head_dim", "attention_head_size", "key_value_proj_dim")
+    return next((getattr(attention, name) for name in names if hasattr(attention, name)), 0)
+
+
 def _key_shape(attention: Any, place: Layer) -> tuple[int, int]:
     """(G, D) of a self-attention module."""
-    sizes = ("head_dim", "attention_head_size", "key_value_proj_dim")
-    width = next(getattr(attention, name) for name in sizes if hasattr(attention, name))
+    width = _head_width(attention)
     _, out = linear(attention.get_submodule(place.key.rpartition(".")[2]))
     if place.key == place.query:  # one matrix for queries, keys and values
         out = (out - attention.config.num_attention_heads * width) // 2

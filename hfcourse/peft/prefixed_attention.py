@@ -28,10 +28,10 @@ class Holder(Protocol):
     """Whoever keeps the prefixes of one attention module."""
 
     def has_prefix(self) -> bool:
-        """Whether any prefix is active."""
+        """Whether it wants to be asked."""
 
-    def prefix(self) -> tuple[Tensor, Tensor]:
-        """Keys and values, each (G, n, D)."""
+    def prefix(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (G, n, D), to stand in front of these, each (B, G, K, D)."""
 
 
 class PrefixedConfig:
@@ -65,7 +65,9 @@ def check_implementation(config: Any) -> None:
     """
     name = config._attn_implementation
     if name not in _BASES:
-        raise ModelError(f"prefixes need attention by sdpa or eager, not {name!r}: set attn_implementation='sdpa'")
+        raise ModelError(
+            f"virtual tokens need attention by sdpa or eager, not {name!r}: set attn_implementation='sdpa'"
+        )
 
 
 def prefixed_attention(
@@ -87,7 +89,7 @@ def prefixed_attention(
     """
     view: PrefixedConfig = module.config
     check_implementation(view.config)
-    keys, values = view.holder.prefix()
+    keys, values = view.holder.prefix(key, value)
     count = keys.shape[1]
     if attention_mask is not None:
         attention_mask = F.pad(attention_mask, (count, 0), value=attention_mask.dtype == torch.bool)
