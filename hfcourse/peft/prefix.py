@@ -192,7 +192,7 @@ class KVPrefixModel(AroundModel):
         attention = module.get_base_layer() if isinstance(module, KVPrefixLayer) else module
         if not goes_through_interface(attention) or not _head_width(attention):
             raise ModelError(f"prefixes cannot reach the attention of {kind_of(self.model)}: they work for {SERVED}")
-        check_implementation(attention.config)
+        check_implementation(backbone_of(self.model, name).config)
 
     def _create_and_replace(
         self,
