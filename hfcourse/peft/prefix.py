@@ -133,7 +133,6 @@ class KVPrefixLayer(AroundLayer):
         device = next(self.base_layer.parameters()).device
         if device.type != "meta" and next(states.parameters()).device.type != "meta":
             states.to(device)
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def has_prefix(self) -> bool:
         """Whether attention goes otherwise than without this layer."""

@@ -137,7 +137,6 @@ class SoftPromptModel(AroundModel):
         first = cast(SoftPromptLayer, layers[0])
         hidden = peft_config.encoder_hidden_size or start.shape[1]
         first.soft_prompt_encoder[adapter_name] = SoftPrompt(start, peft_config.encoder, hidden).to(start.device)
-        first.set_adapter(self.active_adapters, inference_mode=peft_config.inference_mode)
 
 
 def _layers(stack: nn.Module) -> list[nn.Module]:

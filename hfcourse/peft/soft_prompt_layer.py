@@ -29,15 +29,15 @@ class Stack:
         """Watch the stack.
 
         Args:
-            owner: the module whose forward calls the layers; where it begins, so do the virtual tokens.
+            owner: the module whose forward calls the layers; the virtual tokens begin and end with it.
             backbone: the model around it, whose recorded states are cut to the real tokens.
             first: the layer that keeps the prompts of the whole stack.
         """
         self.first = first
         self.states: Tensor | None = None
         self._hooks = (
-            owner.register_forward_pre_hook(self._begin),
-            owner.register_forward_hook(self._end, always_call=True),
+            owner.register_forward_pre_hook(self._forget),  # after an interrupted pass something may be left
+            owner.register_forward_hook(self._forget),
             backbone.register_forward_hook(self._cut),
         )
 
@@ -46,10 +46,7 @@ class Stack:
         for hook in self._hooks:
             hook.remove()
 
-    def _begin(self, module: nn.Module, args: Any) -> None:
-        self.states = None
-
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _forget(self, *_: Any) -> None:
         self.states = None
 
     def _cut(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -57,12 +54,14 @@ class Stack:
         if not isinstance(output, ModelOutput) or not self.first.lengthens:
             return
         length = output[0].shape[1]
-        if output.get("hidden_states"):
-            output["hidden_states"] = tuple(states[:, -length:] for states in output["hidden_states"])
-        if output.get("attentions"):
-            output["attentions"] = tuple(weights[..., -length:, -length:] for weights in output["attentions"])
-        if output.get("cross_attentions"):
-            output["cross_attentions"] = tuple(weights[..., -length:, :] for weights in output["cross_attentions"])
+        places = {
+            "hidden_states": (slice(None), slice(-length, None)),
+            "attentions": (..., slice(-length, None), slice(-length, None)),
+            "cross_attentions": (..., slice(-length, None), slice(None)),
+        }
+        for name, place in places.items():
+            if output.get(name):  # None stands for a layer that was not asked for
+                output[name] = tuple(None if one is None else one[place] for one in output[name])
 
 
 class SoftPromptLayer(AroundLayer):
@@ -177,6 +176,6 @@ def lengthened(mask: Tensor, count: int, causal: bool) -> Tensor:
 def _check_cache(cache: Any) -> None:
     if cache is not None and cache.get_seq_length() > 0:
         raise ModelError(
-            "soft prompts keep no cache of earlier tokens: generate with use_cache=False, or take peft's own "
-            "PromptTuningConfig for this model"
+            "soft prompts keep no cache of earlier tokens: generate with use_cache=False, take peft's own "
+            "PromptTuningConfig, or leave a decoder behind an encoder out by exclude_modules"
         )

@@ -12,6 +12,8 @@ import torch
 from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 
 from hfcourse.errors import ModelError
+from hfcourse.headed_model import HeadedModel, headed_config
+from hfcourse.heads.spec import HeadSpec
 from hfcourse.peft import PrefixConfig, SoftPromptConfig
 from tests.peft.tiny import KINDS, TEXT, adapted, batch_for, classifier, shout, states_of, tiny
 
@@ -57,6 +59,7 @@ def test_states_keep_their_places_and_the_model_comes_back(method: str, kind: st
     assert torch.equal(disabled, before) and torch.equal(again, after)
     assert torch.equal(states_of(bare, kind, batch), before)
     assert [name for name, _ in bare.named_modules()] == modules
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in bare.modules())
 
 
 @pytest.mark.parametrize("kind", TEXT)
@@ -187,6 +190,32 @@ def test_attention_of_its_own_is_refused_untouched(method: str, kind: str) -> No
 
 
 @pytest.mark.parametrize("method", ["prefix", "prompt"])
+def test_attention_outside_the_interface_is_refused(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("bert")
+    monkeypatch.setattr(type(model.encoder.layer[1].attention.self), "forward", lambda self, hidden_states: None)
+    with pytest.raises(ModelError, match="bert: they work for"):
+        get_peft_model(model, config_of(method))
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
+@torch.no_grad()
+def test_heads_of_the_house_read_every_layer(method: str) -> None:
+    """A learned mix of layers, and a tied masked-LM head beside it."""
+    config = tiny("bert").config
+    heads = (HeadSpec(kind="sequence", labels=("a", "b"), layers="mix"), HeadSpec(kind="masked_lm"))
+    torch.manual_seed(0)
+    model = HeadedModel(headed_config(config, heads)).eval()
+    batch = batch_for("bert")
+    before = model(**batch).logits
+    wrapped = adapted(model, config_of(method))
+    after = wrapped(**batch).logits
+
+    assert {kind: values.shape for kind, values in after.items()} == {k: v.shape for k, v in before.items()}
+    assert not torch.allclose(after["sequence"], before["sequence"], atol=1e-4)
+    assert not wrapped.get_input_embeddings().weight.requires_grad
+
+
+@pytest.mark.parametrize("method", ["prefix", "prompt"])
 def test_other_kernels_wrong_places_and_merging_are_refused(method: str) -> None:
     model = tiny("bert")
     model.config._attn_implementation = "flex_attention"
@@ -236,6 +265,8 @@ def test_what_is_recorded_has_real_tokens_alone(method: str) -> None:
                 assert [one.shape for one in after[name]] == [one.shape for one in before[name]], name
         last = [name for name in before if name.endswith("hidden_states") and not name.startswith("encoder")]
         torch.testing.assert_close(after[last[0]][-1], after[0])
+    second = wrapped(**batch, output_hidden_states=[1]).hidden_states
+    assert second[0] is None and second[1].shape == after[0].shape
 
 
 @pytest.mark.parametrize("method", ["prefix", "prompt"])
@@ -246,6 +277,8 @@ def test_deep_copies_work_alone(method: str) -> None:
     shout(twin, seed=9)
 
     assert torch.equal(wrapped(**batch)[0], before) and not torch.allclose(twin(**batch)[0], before, atol=1e-2)
+    assert torch.equal(twin.unload()(**batch)[0], tiny("bert")(**batch)[0])
+    assert torch.equal(wrapped(**batch)[0], before)
 
 
 def test_task_types_of_the_library_keep_the_head(tmp_path: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForMultipleChoice, AutoModelForSeq2SeqLM
 
 from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.errors import ConfigError, ModelError
 from hfcourse.peft import SoftPromptConfig
 from hfcourse.peft.soft_prompt_layer import SoftPromptLayer, lengthened
-from tests.peft.tiny import adapted, batch_for, classifier, states_of, tiny
+from tests.peft.tiny import adapted, batch_for, classifier, tiny
 
 
 def five() -> SoftPromptConfig:
@@ -233,8 +232,6 @@ def test_generation_wants_no_cache() -> None:
 
 def test_a_half_that_keeps_its_cache() -> None:
     """Prompts in the encoder alone leave the decoder's cache as it is."""
-    from transformers import AutoModelForSeq2SeqLM
-
     config = SoftPromptConfig(num_virtual_tokens=5, exclude_modules=["decoder.block"])
     wrapped, batch = adapted(tiny("t5", AutoModelForSeq2SeqLM), config), batch_for("t5")
     how = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
@@ -261,22 +258,29 @@ def test_a_mistyped_encoder_is_refused() -> None:
         SoftPromptConfig(encoder="lstmm")
 
 
-@torch.no_grad()
-def test_other_models_of_the_family_share_nothing() -> None:
-    """Two models with prompts, run in turn."""
-    one, batch = adapted(tiny("bert"), five()), batch_for("bert")
-    two = adapted(copy.deepcopy(tiny("bert")), five(), std=1.0)
-    first = one(**batch)[0]
-    states_of(two, "bert", batch)
+def test_an_error_in_between_leaves_nothing_behind() -> None:
+    wrapped, batch = adapted(tiny("bert"), five()), batch_for("bert")
+    before = wrapped(**batch)[0]
 
-    assert torch.equal(one(**batch)[0], first) and isinstance(one, PeftModel)
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    hook = wrapped.base_model.model.encoder.layer[1].register_forward_pre_hook(fail)
+    with pytest.raises(KeyboardInterrupt):
+        wrapped(**batch)
+    hook.remove()
+
+    assert torch.equal(wrapped(**batch)[0], before)
 
 
-def test_multiple_choice_rows_are_flattened_by_the_model_itself() -> None:
-    from transformers import AutoModelForMultipleChoice
+def test_layers_told_of_lengths_in_unknown_ways_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("bert")
+    monkeypatch.setattr(type(model.encoder.layer[0]), "forward", lambda self, hidden_states, relative_pos: None)
+    with pytest.raises(ModelError, match="bert: they work for"):
+        get_peft_model(model, five())
 
+
+def test_choices_are_flattened_by_the_model_itself() -> None:
     wrapped, batch = adapted(tiny("bert", AutoModelForMultipleChoice), five()), batch_for("bert")
-    choices = {name: values[None] for name, values in batch.items()}
 
-    assert wrapped(**choices).logits.shape == (1, 3)
-    assert not isinstance(wrapped.base_model.model, AutoModelForSequenceClassification)
+    assert wrapped(**{name: values[None] for name, values in batch.items()}).logits.shape == (1, 3)
