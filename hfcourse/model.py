@@ -28,8 +28,8 @@ from hfcourse.native import (
     native_class,
     reads_first_alone,
 )
-from hfcourse.peft.settings import PeftSettings
 from hfcourse.peft.wrap import adapted_backbone, is_adapter, load_adapter, merged, unwrapped, wrap
+from hfcourse.peft_settings import PeftSettings
 from hfcourse.weights import backbone_of, copy_backbone, from_pretrained, quiet
 
 __all__ = ["PRESETS", "build", "load", "parameter_counts", "quiet", "unwrapped"]

@@ -22,7 +22,7 @@ FLOORS = (
     {"engine", "hub", "report"},
     {"model", "headed_model", "native", "weights", "tasks", "objectives", "prompting"},
     {"heads", "data", "peft"},
-    {"backbones", "metrics", "config", "values", "run_folder", "checkpoints", "disk", "errors"},
+    {"backbones", "metrics", "config", "values", "peft_settings", "run_folder", "checkpoints", "disk", "errors"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST_FUNCTION, LONGEST_FILE = 70, 400

@@ -35,7 +35,7 @@ def last_layer_at(model: Any, read: Tensor | Literal["first"]) -> Iterator[None]
     """Within the block the last layer goes on behind its attention with the states at `read` alone.
 
     The others come out as zeros (or, in a pre-norm model, unfinished). A model whose layers are not known here, is
-    compiled, or checkpoints its gradients, computes all.
+    compiled, checkpoints its gradients, or has soft prompts, computes all.
 
     Args:
         model: a native class or `HeadedModel`.
@@ -82,6 +82,8 @@ def _ends(backbone: Any) -> tuple[nn.Module, nn.Module] | None:
     if names is None or getattr(config, "is_decoder", False) or getattr(config, "chunk_size_feed_forward", 0):
         return None
     if backbone.is_gradient_checkpointing or backbone._compiled_call_impl is not None:
+        return None
+    if any(getattr(module, "lengthens", False) for module in backbone.modules()):  # soft prompts move the states
         return None
     layers = layers_of(backbone)
     return layers[-1].get_submodule(names[0]), layers[-1].get_submodule(names[1])

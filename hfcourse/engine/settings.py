@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 from hfcourse.errors import ConfigError
-from hfcourse.peft.settings import PeftSettings
+from hfcourse.peft_settings import PeftSettings
 
 ExitCriterion = Literal["entropy", "confidence", "patience", "layer"]
 

@@ -14,7 +14,7 @@ from hfcourse.errors import ConfigError, ModelError, unknown
 from hfcourse.peft.bottleneck import BottleneckConfig, CompacterConfig
 from hfcourse.peft.head_only import HeadOnlyConfig
 from hfcourse.peft.places import Layer, layers_of
-from hfcourse.peft.settings import PeftSettings
+from hfcourse.peft_settings import PeftSettings
 
 _GROUPS = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 

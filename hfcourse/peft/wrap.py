@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from hfcourse.errors import ModelError
 from hfcourse.peft.methods import method_config
-from hfcourse.peft.settings import PeftSettings
 from hfcourse.peft.tuner import unwrap_heads
+from hfcourse.peft_settings import PeftSettings
 
 ADAPTER_CONFIG = "adapter_config.json"
 WRAPPED = "base_model.model."

@@ -14,8 +14,8 @@ from transformers import AutoConfig, BertModel
 from hfcourse import model as models
 from hfcourse.errors import ConfigError, ModelError
 from hfcourse.heads.spec import HeadSpec
-from hfcourse.peft.settings import LEARNING_RATES, PeftSettings
 from hfcourse.peft.wrap import head_modules, save, unwrapped
+from hfcourse.peft_settings import LEARNING_RATES, PeftSettings
 from tests.peft.tiny import FAMILIES, IDS, TEXT, disturb, inputs, make
 
 OURS = {"linear", "bitfit", "houlsby", "pfeiffer", "parallel", "compacter", "prefix", "prompt", "p_tuning"}
