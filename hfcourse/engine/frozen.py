@@ -38,9 +38,10 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
         RunFolderError: no room for the file.
     """
     inner = unwrapped(model)
+    beside = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in inner.parameters()}
     heads = (task.head,) if isinstance(task.head, HeadSpec) else task.head
     several = any(head.kind == "multiple_choice" for head in heads)  # rows of several inputs
-    if task.augments or several or setup.accelerator.num_processes > 1 or not _is_frozen(inner):
+    if task.augments or several or setup.accelerator.num_processes > 1 or beside or not _is_frozen(inner):
         yield task
         return
     folder = setup.run.path / ".states.partial"

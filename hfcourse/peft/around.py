@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hfcourse.errors import ModelError
+from hfcourse.peft.tuner import Tuner
 
 SERVED = "bert, roberta, electra, distilbert, modernbert, gpt2, llama, t5, bart, wav2vec2, hubert and their kin"
 
@@ -41,7 +42,7 @@ class AroundLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
             return getattr(self.base_layer, name)
 
 
-class AroundModel(BaseTuner):  # type: ignore[misc]
+class AroundModel(Tuner):
     """A tuner of such layers.
 
     Raises:
@@ -52,9 +53,6 @@ class AroundModel(BaseTuner):  # type: ignore[misc]
 
     def _check_merge_allowed(self) -> None:
         raise ModelError("virtual tokens cannot be merged into weights: keep the adapter, or drop it with unload()")
-
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        setattr(parent, child_name, new_module)  # the library's own also hands on a weight, which these have not
 
 
 def kind_of(model: nn.Module) -> str:

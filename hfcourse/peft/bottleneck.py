@@ -197,12 +197,6 @@ class BottleneckModel(Tuner):
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
 
-    @classmethod
-    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        """Saved without its name, so that it can be loaded under another."""
-        here, place = f".bottleneck_adapters.{adapter_name}.", ".bottleneck_adapters."
-        return key.replace(here, place, 1) if here in key else super()._remove_adapter_name_from_key(key, adapter_name)
-
     def _make(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> nn.Module:
         if not config.fuse:
             return self._single(config, name, place)

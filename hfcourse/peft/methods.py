@@ -14,6 +14,8 @@ from hfcourse.errors import ConfigError, ModelError, unknown
 from hfcourse.peft.bottleneck import BottleneckConfig, CompacterConfig
 from hfcourse.peft.head_only import HeadOnlyConfig
 from hfcourse.peft.places import Layer, layers_of
+from hfcourse.peft.prefix import PrefixConfig
+from hfcourse.peft.soft_prompt import SoftPromptConfig
 from hfcourse.peft_settings import PeftSettings
 
 _GROUPS = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
@@ -174,6 +176,35 @@ def _compacter(model: nn.Module, settings: PeftSettings, head: list[str]) -> Pef
     )
 
 
+def _prefix(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """Prefix tuning: ours, as peft's own takes as many positions from the input and no model without a KV cache."""
+    return PrefixConfig(num_virtual_tokens=settings.tokens, modules_to_save=head)
+
+
+def _prompt(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """Prompt tuning (arXiv 2104.08691): peft's own for models that generate, as it keeps their cache; ours else."""
+    task = _generates(model)
+    if task:
+        return peft.PromptTuningConfig(task_type=task, num_virtual_tokens=settings.tokens, modules_to_save=head)
+    return SoftPromptConfig(num_virtual_tokens=settings.tokens, modules_to_save=head)
+
+
+def _p_tuning(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
+    """P-tuning (arXiv 2103.10385): prompts that an LSTM computes; whose it is, as for prompt tuning."""
+    task, tokens = _generates(model), settings.tokens
+    if task:
+        return peft.PromptEncoderConfig(task_type=task, num_virtual_tokens=tokens, modules_to_save=head)
+    return SoftPromptConfig(num_virtual_tokens=tokens, encoder="lstm", modules_to_save=head)
+
+
+def _generates(model: nn.Module) -> str:
+    """peft's name for what a generating model does; empty for all others."""
+    name = type(model).__name__
+    if name.endswith("ForConditionalGeneration"):
+        return "SEQ_2_SEQ_LM"
+    return "CAUSAL_LM" if name.endswith(("LMHeadModel", "ForCausalLM")) else ""
+
+
 def _head_only(bias: str) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
     return lambda model, settings, head: HeadOnlyConfig(bias=bias, modules_to_save=head)
 
@@ -192,4 +223,7 @@ _METHODS: dict[str, Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]] 
     "pfeiffer": _adapters("pfeiffer"),
     "parallel": _adapters("parallel"),
     "compacter": _compacter,
+    "prefix": _prefix,
+    "prompt": _prompt,
+    "p_tuning": _p_tuning,
 }

@@ -19,6 +19,15 @@ class Tuner(BaseTuner):  # type: ignore[misc]
         else:
             super()._replace_module(parent, child_name, new_module, child)
 
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        """Saved without its name, to be loaded under another; peft does so for adapters of a single module alone."""
+        for container in cls.tuner_layer_cls.adapter_layer_names:
+            named = f".{container}.{adapter_name}."
+            if named in key:
+                return key.replace(named, f".{container}.", 1)
+        return super()._remove_adapter_name_from_key(key, adapter_name)
+
 
 def unwrap_heads(model: nn.Module) -> None:
     """Put every trained head in the place of its wrapper, in place.
