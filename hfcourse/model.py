@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hfcourse.backbones.equal_keys import set_equal_keys
 from hfcourse.backbones.last_layer import last_layer_at
@@ -30,7 +30,7 @@ from hfcourse.native import (
 )
 from hfcourse.peft.wrap import adapted_backbone, is_adapter, load_adapter, merged, unwrapped, wrap
 from hfcourse.peft_settings import PeftSettings
-from hfcourse.weights import backbone_of, copy_backbone, from_pretrained, quiet
+from hfcourse.weights import backbone_of, bare_backbone, copy_backbone, from_pretrained, quiet
 
 __all__ = ["PRESETS", "build", "load", "parameter_counts", "quiet", "unwrapped"]
 
@@ -114,12 +114,7 @@ def load(folder: str | Path) -> PreTrainedModel:
     saved = load_config(backbone, BackboneConfig(), None)
     if isinstance(saved, HeadedConfig) or model_class is HeadedModel:
         model = model_class._from_config(config)
-        source = (
-            backbone_of(backbone)
-            if isinstance(saved, HeadedConfig)
-            else from_pretrained(AutoModel, backbone, saved, BackboneConfig(), need_trained_head=False)
-        )
-        copy_backbone(source, model, backbone)
+        copy_backbone(bare_backbone(backbone, saved, BackboneConfig()), model, backbone)
     else:
         model = from_pretrained(model_class, backbone, config, BackboneConfig(), need_trained_head=False)
     return load_adapter(model, name)  # type: ignore[no-any-return]
@@ -228,12 +223,7 @@ def _headed(
         raise ModelError(f"{name}: its heads are not the task's ({', '.join(h.kind for h in heads)}): train it first")
     model = HeadedModel(headed_config(inner, heads), settings)
     if not fresh:
-        source = (
-            backbone_of(name)
-            if isinstance(saved, HeadedConfig)
-            else from_pretrained(AutoModel, name, inner, settings, need_trained_head=False)
-        )
-        copy_backbone(source, model, name)
+        copy_backbone(bare_backbone(name, saved, settings), model, name)
     return model
 
 

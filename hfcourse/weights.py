@@ -10,18 +10,31 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from hfcourse.backbones.load import locate
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.errors import ModelError
-from hfcourse.headed_model import HeadedModel
+from hfcourse.headed_model import HeadedConfig, HeadedModel
 
 
 def backbone_of(name: str) -> PreTrainedModel:
     """The backbone of a saved HeadedModel, without its heads."""
     with quiet():
         return HeadedModel.from_pretrained(locate(name)).backbone
+
+
+def bare_backbone(name: str, saved: PreTrainedConfig, settings: BackboneConfig) -> PreTrainedModel:
+    """The pretrained backbone that `name` stands for, without any head.
+
+    Args:
+        name: a folder or a Hub id.
+        saved: its config.
+        settings: revision and cache of a Hub id.
+    """
+    if isinstance(saved, HeadedConfig):
+        return backbone_of(name)
+    return from_pretrained(AutoModel, name, saved, settings, need_trained_head=False)
 
 
 def copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:

@@ -20,7 +20,7 @@ FLOORS = (
     {"cli", "__main__"},
     {"recipe", "suites"},
     {"engine", "hub", "report"},
-    {"model", "headed_model", "native", "weights", "tasks", "objectives", "prompting"},
+    {"model", "headed_model", "native", "weights", "switchboard", "tasks", "objectives", "prompting"},
     {"heads", "data", "peft"},
     {"backbones", "metrics", "config", "values", "peft_settings", "run_folder", "checkpoints", "disk", "errors"},
 )

@@ -23,6 +23,7 @@ from hfcourse.engine.signals import StopSignals
 from hfcourse.engine.step import Steps
 from hfcourse.errors import DataError, Interrupted
 from hfcourse.model import parameter_counts, quiet
+from hfcourse.peft import adalora
 from hfcourse.peft.wrap import save
 from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.base import Task
@@ -114,7 +115,11 @@ class _Loop:
         """From the newest good checkpoint, or from the start, to the last step."""
         if not len(self.task.splits.get("train", ())):
             raise DataError(f"{self.task.name}: the training split is missing or empty: there is nothing to learn from")
+        adalora.set_steps(self.state.model, self.steps.total)
         checkpoint = self.run.newest_good_checkpoint() if self.run.resume else None
+        if checkpoint is not None and not adalora.resumes(self.state.model):
+            say("adalora cannot go on from a checkpoint: training starts again")
+            checkpoint = None
         if checkpoint is not None:
             self.state.load(checkpoint)
             say(f"resumed from {checkpoint}")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from hfcourse import disk
+from hfcourse.backbones.lookup import GivenStates
 from hfcourse.data.batching import plan
 from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import bar, say
@@ -53,7 +53,8 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
                 stores[split] = _compute(inner, task, split, folder / split, setup)
     say("the backbone is frozen: its states were computed once")
     backbone = inner.base_model
-    backbone.__dict__["forward"] = _Lookup(backbone)
+    # What stands in an instance's own dictionary is found before its class's: the model and its names stay as they are.
+    backbone.__dict__["forward"] = GivenStates(getattr(backbone, "pooler", None)).forward
     try:
         yield _with_states(task, stores)
     finally:
@@ -104,20 +105,6 @@ class _Store:
     def _places(self, rows: np.ndarray, length: int) -> np.ndarray:
         places: np.ndarray = self.starts[rows][:, None] + np.arange(length)
         return places
-
-
-class _Lookup:
-    """Stands for the backbone's forward: what comes as embeddings are its last states, or those of all layers."""
-
-    def __init__(self, backbone: Any) -> None:
-        self.backbone = backbone
-
-    def __call__(self, input_ids: Any = None, inputs_embeds: Any = None, **_: Any) -> BaseModelOutputWithPooling:
-        layers = tuple(inputs_embeds.unbind(dim=2)) if inputs_embeds.dim() == 4 else None
-        states = inputs_embeds if layers is None else layers[-1]
-        pooler = getattr(self.backbone, "pooler", None)
-        pooled = pooler(states) if pooler is not None else None
-        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, hidden_states=layers)
 
 
 class _Numbered:

@@ -24,6 +24,7 @@ from hfcourse.engine.state import TrainState
 from hfcourse.errors import DataError, TrainingError
 from hfcourse.model import read_states_only
 from hfcourse.objectives import Objective
+from hfcourse.peft import adalora
 from hfcourse.tasks.base import Batch, Task
 
 
@@ -91,6 +92,7 @@ class Steps:
         if accelerator.device.type == "cpu":  # on an accelerator reading it would wait; `flush` looks later
             self._check(position.step + 1, rows, losses)
         self.state.optimizer.step()
+        adalora.share_ranks(self.state.model, position.step)
         self.state.optimizer.zero_grad()
         position.step += 1
         position.offset += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftType
 from torch import Tensor, nn
 
 from hfcourse.errors import ConfigError, ModelError, unknown
@@ -57,7 +57,7 @@ class PrefixConfig(PeftConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = "KV_PREFIX"
+        self.peft_type = PeftType("KV_PREFIX")
         if self.start not in _STARTS:
             raise ConfigError(unknown("start", self.start, _STARTS))
 

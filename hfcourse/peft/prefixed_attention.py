@@ -64,7 +64,7 @@ def check_implementation(config: Any) -> None:
         ModelError: not sdpa or eager.
     """
     name = config._attn_implementation
-    if name not in _BASES:
+    if not name.startswith(_BASES):  # also what behaves like them, as an attention with another dropout
         raise ModelError(
             f"virtual tokens need attention by sdpa or eager, not {name!r}: set attn_implementation='sdpa'"
         )
@@ -109,7 +109,7 @@ def _hides_future(module: Any, config: Any, query: Tensor, kwargs: dict[str, Any
     """Whether the model leaves it to sdpa to hide the future: it aligns its triangle with the first key."""
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    return bool(config._attn_implementation == "sdpa" and causal and query.shape[2] > 1)
+    return bool(config._attn_implementation.startswith("sdpa") and causal and query.shape[2] > 1)
 
 
 def _behind(prefix: Tensor, states: Tensor) -> Tensor:

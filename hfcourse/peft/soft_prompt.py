@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from peft import PeftConfig
+from peft import PeftConfig, PeftType
 from torch import Tensor, nn
 
 from hfcourse.errors import ConfigError, ModelError, unknown
@@ -48,7 +48,7 @@ class SoftPromptConfig(PeftConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peft_type = "SOFT_PROMPT"
+        self.peft_type = PeftType("SOFT_PROMPT")
         if self.encoder not in _ENCODERS:
             raise ConfigError(unknown("encoder", self.encoder, _ENCODERS))
 

@@ -36,7 +36,7 @@ def wrap(model: PreTrainedModel, settings: PeftSettings) -> Any:
     head = head_modules(model)
     if not model.name_or_path:  # its weights lie nowhere: they are saved beside the adapter
         model.__dict__["unwrapped_copy"] = copy.deepcopy(model)
-    with _quiet():
+    with quiet_peft():
         if settings.method == "fusion":
             from hfcourse.peft.fusion import fuse
 
@@ -76,7 +76,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> Any:
         ModelError: it is an adapter for another backbone, or damaged.
     """
     try:
-        with _quiet():
+        with quiet_peft():
             loaded = PeftModel.from_pretrained(model, str(folder))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()
@@ -115,7 +115,7 @@ def merged(model: Any, name: str) -> Any:
         ModelError: the method's changes are no change of weights.
     """
     try:
-        with _quiet():
+        with quiet_peft():
             unwrap_heads(model)
             return model.merge_and_unload()
     except (AttributeError, ModelError, NotImplementedError) as error:
@@ -135,7 +135,7 @@ def save(model: Any, folder: Path) -> None:
         model.save_pretrained(folder)
         return
     inner.config.architectures = [type(inner).__name__]
-    with _quiet():
+    with quiet_peft():
         model.save_pretrained(folder)
         inner.config.save_pretrained(folder)
         if "unwrapped_copy" in inner.__dict__:
@@ -153,7 +153,7 @@ def _own(name: str, module: nn.Module, shared: set[int]) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_peft() -> Iterator[None]:
     """Without peft's advice on what is meant here: the biases of BitFit, a backbone with fresh weights."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="peft")

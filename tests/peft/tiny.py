@@ -68,9 +68,9 @@ def inputs(family: str) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
-def disturb(model: nn.Module) -> None:
+def disturb(model: nn.Module, seed: int = 0) -> None:
     """Move every trained parameter away from where it began."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:

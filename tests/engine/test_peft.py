@@ -1,0 +1,181 @@
+"""Runs that train a part: small checkpoints, exact resuming, and a frozen backbone that runs once."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hfcourse import model as models
+from hfcourse.engine.evaluate import predictions
+from hfcourse.engine.fit import fit
+from hfcourse.engine.settings import BatchConfig, FitConfig
+from hfcourse.errors import Interrupted
+from hfcourse.peft_settings import LEARNING_RATES, PeftSettings
+from hfcourse.run_folder import RunFolder
+
+from .test_fit import new_run, untimed
+from .toy import ToyTask, toy_config, toy_model
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> str:
+    """A "pretrained" model: the toy, trained on half of the work."""
+    run = new_run(tmp_path / "pretrained")
+    fit(toy_model(), ToyTask(), toy_config(train={"epochs": 6}), run)
+    models.load(run.path).base_model.save_pretrained(tmp_path / "backbone")
+    return str(tmp_path / "backbone")
+
+
+def config_of(method: str, **changes: Any) -> FitConfig:
+    config = toy_config(**({"optim": {"lr": 0.0}} | changes))
+    return dataclasses.replace(config, peft=PeftSettings(method=method, rank=2))  # type: ignore[arg-type]
+
+
+def build(backbone: str, config: FitConfig, task: type[ToyTask] = ToyTask) -> Any:
+    return models.build(backbone, task.head, peft=config.peft, seed=config.seed)
+
+
+@pytest.mark.parametrize("method", ["linear", "bitfit", "lora", "adalora", "pfeiffer", "prefix", "p_tuning"])
+def test_a_run_learns_and_is_read_again(method: str, backbone: str, tmp_path: Path) -> None:
+    run, task = new_run(tmp_path / "run"), ToyTask()
+    config = config_of(method, train={"epochs": 12})
+    scores = fit(build(backbone, config), task, config, run)
+    log = [record for record in run.read_log() if "split" not in record]
+    assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+    assert max(record["lr"] for record in log) == pytest.approx(LEARNING_RATES[method], rel=0.1)  # the method's own
+    assert scores.metrics["parameters"]["trained"] < scores.metrics["parameters"]["all"]
+    again = predictions(models.load(run.path), task, "test", batch=BatchConfig())
+    assert [a["prediction"] for a in again] == [a["prediction"] for a in run.read_predictions("test")]
+    assert not (run.path / ".states.partial").exists()
+
+
+def test_checkpoints_hold_what_is_trained(backbone: str, tmp_path: Path) -> None:
+    run, config = new_run(tmp_path / "run"), config_of("lora")
+    model = build(backbone, config)
+    fit(model, ToyTask(), config, run)
+    saved = load_file(run.checkpoints()[0] / "model.safetensors")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained <= saved.keys()
+    assert not any(".base_layer." in name or ".original_module." in name for name in saved)
+
+
+@pytest.mark.parametrize("method", ["lora", "pfeiffer", "linear", "prefix", "bitfit"])
+def test_resumed_bit_for_bit(method: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(method, train={"save_every": 4})
+    whole = new_run(tmp_path / "whole")
+    fit(build(backbone, config), ToyTask(), config, whole)
+    broken = new_run(tmp_path / "broken")
+    from hfcourse.engine.step import Steps
+
+    advance = Steps.advance
+
+    def stopped(self: Steps, signal_received: int) -> int:
+        return advance(self, signal_received) or (15 if self.state.position.step == 7 else 0)
+
+    monkeypatch.setattr(Steps, "advance", stopped)
+    with pytest.raises(Interrupted):
+        fit(build(backbone, config), ToyTask(), config, broken)
+    monkeypatch.undo()
+    again = RunFolder.create(broken.path, broken.config, resume=True)
+    fit(build(backbone, config), ToyTask(), config, again)
+    assert untimed(again) == untimed(whole)
+    ours, theirs = (load_file(run.model_dir / "adapter_model.safetensors") for run in (again, whole))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_adalora_starts_again_and_ends_alike(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of("adalora", train={"save_every": 4})
+    whole = new_run(tmp_path / "whole")
+    model = build(backbone, config)
+    fit(model, ToyTask(), config, whole)
+    kept = model.peft_config["default"].rank_pattern
+    assert sum(sum(ranks) for ranks in kept.values()) == 2 * len(kept)  # 3 each at first, 2 each on average at last
+    broken = new_run(tmp_path / "broken")
+    from hfcourse.engine.step import Steps
+
+    advance = Steps.advance
+    monkeypatch.setattr(
+        Steps, "advance", lambda self, s: advance(self, s) or (15 if self.state.position.step == 7 else 0)
+    )
+    with pytest.raises(Interrupted):
+        fit(build(backbone, config), ToyTask(), config, broken)
+    monkeypatch.undo()
+    again = RunFolder.create(broken.path, broken.config, resume=True)
+    fit(build(backbone, config), ToyTask(), config, again)
+    assert untimed(again) == untimed(whole)
+
+
+class FrameTask(ToyTask):
+    """Which tokens are odd: a head on every state."""
+
+    head = dataclasses.replace(ToyTask.head, kind="frame")
+
+    def collate(self, rows: Any, *, epoch: int) -> Any:
+        batch = super().collate(rows, epoch=epoch)
+        ids = batch["input_ids"]
+        return batch | {"labels": torch.where(ids == 0, -100, ids % 2)}
+
+    def predict(self, logits: Any, batch: Any) -> Any:
+        return [int(row[0].argmax()) for row in logits]
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        (ToyTask, {}),
+        (ToyTask, {"pooling": "mean"}),
+        (ToyTask, {"pooling": "mean", "layers": "mix"}),
+        (FrameTask, {}),
+    ],
+)
+def test_a_frozen_backbone_runs_once(
+    task: type[ToyTask], changes: dict[str, Any], backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same losses, scores and weights as with the backbone in every step (no dropout)."""
+    from hfcourse.engine import frozen
+
+    monkeypatch.setattr(task, "head", dataclasses.replace(task.head, **changes))
+    config = config_of("linear")
+    runs = {}
+    for name in ("once", "always"):
+        model = build(backbone, config, task)
+        backbone_of = models.unwrapped(model).base_model
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        rows: list[int] = []
+        hook = backbone_of.encoder.layer[0].register_forward_pre_hook(
+            lambda m, args, rows=rows: rows.append(len(args[0]))
+        )
+        if name == "always":
+            monkeypatch.setattr(frozen, "_is_frozen", lambda model: False)
+        runs[name] = new_run(tmp_path / name)
+        fit(model, task(), config, runs[name])
+        hook.remove()
+        assert "forward" not in backbone_of.__dict__
+        if name == "once":
+            assert sum(rows) == 96 + 53 + 31  # each example, once
+        else:
+            assert sum(rows) > 3 * 96
+    for one, other in zip(runs["once"].read_log(), runs["always"].read_log(), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    assert runs["once"].read_predictions("test") == runs["always"].read_predictions("test")
+
+
+def test_nothing_is_kept_where_inputs_or_backbone_change(backbone: str, tmp_path: Path) -> None:
+    class Masked(ToyTask):
+        augments = True
+
+    for number, (task, method) in enumerate(((Masked(), "linear"), (ToyTask(), "lora"))):
+        config = config_of(method, train={"epochs": 2})
+        model = build(backbone, config)
+        rows: list[int] = []
+        encoder = models.unwrapped(model).base_model.encoder
+        encoder.layer[0].register_forward_pre_hook(lambda m, args, rows=rows: rows.append(len(args[0])))
+        fit(model, task, config, new_run(tmp_path / str(number)))
+        assert sum(rows) >= 2 * 96
