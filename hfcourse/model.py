@@ -16,7 +16,7 @@ from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.backbones.load import attention_arguments, load_config, locate, longest_input
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
-from hfcourse.errors import ModelError, unknown
+from hfcourse.errors import ConfigError, ModelError, unknown
 from hfcourse.headed_model import HeadedConfig, HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.native import (
@@ -28,6 +28,7 @@ from hfcourse.native import (
     native_class,
     reads_first_alone,
 )
+from hfcourse.peft.quantize import quantized
 from hfcourse.peft.wrap import adapted_backbone, is_adapter, load_adapter, merged, unwrapped, wrap
 from hfcourse.peft_settings import PeftSettings
 from hfcourse.weights import backbone_of, bare_backbone, copy_backbone, from_pretrained, quiet
@@ -70,6 +71,7 @@ def build(
     own = _one_of_several(name, () if fresh or not isinstance(saved, HeadedConfig) else saved.specs, heads)
     model_class = None if own else native_class(inner, heads)
     torch.manual_seed(seed)
+    bits = peft.quantize if peft is not None else ""
     other_labels = model_class is not None and not fresh and has_other_labels(saved, heads[0])
     model: Any
     if own:
@@ -79,6 +81,8 @@ def build(
     else:
         describe_head(inner, heads[0], tokenizer)
         arguments = attention_arguments(settings, model_class)
+        if bits and not fresh and not isinstance(saved, HeadedConfig):
+            arguments |= quantized(bits, model_class, inner)
         if fresh:
             model = model_class._from_config(inner, **arguments)
         elif isinstance(saved, HeadedConfig):
@@ -89,6 +93,8 @@ def build(
             if other_labels:  # as many classes, but other ones: their weights would mislead
                 trained, model = model, model_class._from_config(inner, **arguments)
                 copy_backbone(trained, model, name)
+    if bits and not getattr(model, "is_quantized", False):
+        raise ConfigError(f"peft.quantize {bits} needs a pretrained model with one of transformers' own heads")
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
     new_head = fresh or other_labels or (model_class is not None and isinstance(saved, HeadedConfig))

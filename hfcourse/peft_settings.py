@@ -93,8 +93,10 @@ class PeftSettings:
             raise ConfigError("peft fusion mixes trained adapters: name two or more runs with --peft.fuse RUN,RUN")
         if self.fuse and self.method != "fusion":
             raise ConfigError(f"peft.fuse names adapters, but peft.method is {self.method}: only fusion takes them")
-        if self.quantize and self.method in {"full", "bitfit", "ln"}:
-            raise ConfigError(f"peft.quantize freezes the backbone's weights, and {self.method} trains them: use lora")
+        if self.quantize and self.method in {"full", "bitfit", "ln", "fusion"}:
+            raise ConfigError(
+                f"peft.quantize freezes the backbone's weights, and {self.method} needs them whole: use lora"
+            )
 
     @property
     def lr(self) -> float:

@@ -211,3 +211,40 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     BertModel(config).save_pretrained(tmp_path / "backbone")  # another model where the adapter's backbone was
     with pytest.raises(ModelError, match=r"does not fit|of another shape"):
         models.load(tmp_path / "saved")
+
+
+@pytest.mark.filterwarnings("ignore")  # of the kernels, on what they cast
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_a_quantised_backbone_under_lora(bits: Any, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'hfcourse[quantize]'")
+    name = backbone(tmp_path / "backbone", hidden_size=64, intermediate_size=128, initializer_range=0.05)
+    whole = models.build(name, THREE, peft=PeftSettings(method="lora")).eval()
+    model = models.build(name, THREE, peft=PeftSettings(method="lora", quantize=bits)).eval()
+    inner: Any = unwrapped(model)
+    query = inner.bert.encoder.layer[0].attention.self.query.base_layer
+    assert query.weight.element_size() == 1 and type(query).__module__.startswith("bitsandbytes")
+    assert type(inner.classifier.original_module) is torch.nn.Linear
+    with torch.no_grad():
+        states, exact = (m.get_base_model().bert(IDS).last_hidden_state for m in (model, whole))
+    assert 0 < float((states - exact).norm() / exact.norm()) < (0.05 if bits == "8bit" else 0.3)
+    model(IDS, labels=torch.tensor([0, 2])).loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    disturb(model)
+    save(model, tmp_path / "saved")
+    again = models.load(tmp_path / "saved")  # on the backbone as it was
+    key = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.default.weight"
+    assert torch.equal(again.get_parameter(key), model.get_parameter(key))
+
+
+def test_quantised_without_the_library_or_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    name, settings = backbone(tmp_path / "backbone"), PeftSettings(method="lora", quantize="4bit")
+    with pytest.raises(ConfigError, match="transformers' own heads"):
+        models.build(name, HeadSpec(kind="sequence", labels=("a", "b"), pooling="mean"), peft=settings)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "bitsandbytes" else find(n, *a))
+    with pytest.raises(ConfigError, match=r"pip install 'hfcourse\[quantize\]'"):
+        models.build(name, THREE, peft=settings)
+    with pytest.raises(ConfigError, match="needs them whole: use lora"):
+        PeftSettings(method="bitfit", quantize="8bit")
