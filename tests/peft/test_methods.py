@@ -227,7 +227,7 @@ def test_a_quantised_backbone_under_lora(bits: Any, tmp_path: Path) -> None:
     with torch.no_grad():
         states, exact = (m.get_base_model().bert(IDS).last_hidden_state for m in (model, whole))
     assert 0 < float((states - exact).norm() / exact.norm()) < (0.05 if bits == "8bit" else 0.3)
-    model(IDS, labels=torch.tensor([0, 2])).loss.backward()
+    model.train()(IDS, labels=torch.tensor([0, 2])).loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     disturb(model)
     save(model, tmp_path / "saved")
