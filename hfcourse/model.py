@@ -28,7 +28,7 @@ from hfcourse.native import (
     native_class,
     reads_first_alone,
 )
-from hfcourse.peft.quantize import quantized
+from hfcourse.peft.quantize import keep_trainable, quantized
 from hfcourse.peft.wrap import adapted_backbone, is_adapter, load_adapter, merged, unwrapped, wrap
 from hfcourse.peft_settings import PeftSettings
 from hfcourse.weights import backbone_of, bare_backbone, copy_backbone, from_pretrained, quiet
@@ -95,6 +95,8 @@ def build(
                 copy_backbone(trained, model, name)
     if bits and not getattr(model, "is_quantized", False):
         raise ConfigError(f"peft.quantize {bits} needs a pretrained model with one of transformers' own heads")
+    if bits:
+        keep_trainable(model)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
     new_head = fresh or other_labels or (model_class is not None and isinstance(saved, HeadedConfig))

@@ -6,6 +6,7 @@ import importlib.util
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedConfig
 
 from hfcourse.errors import ConfigError
@@ -37,3 +38,10 @@ def quantized(bits: str, model_class: Any, config: PreTrainedConfig) -> dict[str
         llm_int8_skip_modules=head,
     )
     return {"quantization_config": settings}
+
+
+def keep_trainable(model: nn.Module) -> None:
+    """Keep 4-bit weights on CPU as they are: an evaluation would pack them in a form that has no gradient."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
