@@ -134,10 +134,12 @@ def save(model: Any, folder: Path) -> None:
     if inner is model:
         model.save_pretrained(folder)
         return
-    inner.config.architectures = [type(inner).__name__]
+    config = copy.deepcopy(inner.config)
+    config.architectures = [type(inner).__name__]
+    config.__dict__.pop("quantization_config", None)  # how it was trained; it also runs on the backbone as it is
     with quiet_peft():
         model.save_pretrained(folder)
-        inner.config.save_pretrained(folder)
+        config.save_pretrained(folder)
         if "unwrapped_copy" in inner.__dict__:
             inner.__dict__["unwrapped_copy"].save_pretrained(folder / BACKBONE)
 
