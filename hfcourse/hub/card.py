@@ -23,6 +23,8 @@ class _Use:
     """The Hub's name for the task."""
     code: str
     """Python, with FOLDER for the place of the model."""
+    needs: str = "Nothing but transformers and torch is needed."
+    library: str = "transformers"
 
 
 def _pipeline(tag: str, call: str) -> _Use:
@@ -92,13 +94,12 @@ _PLAIN = _auto(
 with torch.no_grad():
     print(model(**tokenizer("A sentence.", return_tensors="pt")).last_hidden_state.shape)""",
 )
-_OURS = _Use(
-    None,
-    """\
-from hfcourse.model import load  # these heads have no class in transformers
+_OUR_METHODS = {"BOTTLENECK", "HEAD_ONLY", "KV_PREFIX", "SOFT_PROMPT"}
+_LOAD = """\
+from hfcourse.model import load
 
-model = load("FOLDER")""",
-)
+model = load("FOLDER")"""
+_OURS = _Use(None, _LOAD, "This model's heads have no class in transformers: it needs `hfcourse` to be loaded.")
 
 
 def write_card(
@@ -135,9 +136,34 @@ def _use(folder: Path) -> _Use:
     """By the class that the saved config names."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = (config.get("architectures") or [""])[0]
+    if (folder / "adapter_config.json").is_file():
+        adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return _adapter_use(name, adapter, _by_class(name).tag)
+    return _by_class(name)
+
+
+def _by_class(name: str) -> _Use:
     if name == "HeadedModel":
         return _OURS
     return next((use for ending, use in _USES.items() if name.endswith(ending)), _PLAIN)
+
+
+def _adapter_use(name: str, adapter: Mapping[str, Any], tag: str | None) -> _Use:
+    """An adapter with its head, on the backbone that it names."""
+    base = adapter.get("base_model_name_or_path")
+    if name == "HeadedModel" or adapter.get("peft_type") in _OUR_METHODS or not base:
+        needs = "The adapter holds what was trained, with the head; `hfcourse` puts both on the backbone."
+        return _Use(tag, _LOAD, needs, "peft")
+    code = f"""\
+from peft import PeftModel
+from transformers import AutoConfig, {name}
+
+config = AutoConfig.from_pretrained("FOLDER")
+model = {name}.from_pretrained("{base}", config=config)
+model = PeftModel.from_pretrained(model, "FOLDER")"""
+    return _Use(
+        None, code, "The adapter holds what was trained, with the head; the backbone is read beside it.", "peft"
+    )
 
 
 def _is_hub_id(name: str) -> bool:
@@ -164,7 +190,7 @@ def _metadata(run: RunFolder, task: str, metrics: Mapping[str, Any], base_model:
     data = ModelCardData(
         base_model=base_model or None,
         language=language or None,
-        library_name="transformers",
+        library_name=use.library,
         pipeline_tag=use.tag,
         tags=["hfcourse", *([run.config["task"]["kind"]] if _kind(run) else [])],
         model_name=run.path.name if results else None,
@@ -219,5 +245,5 @@ def _text(run: RunFolder, *, task_name: str, metrics: Mapping[str, Any], base_mo
         metrics=metrics,
         settings=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True).strip(),
         code=use.code,
-        ours=use is _OURS,
+        needs=use.needs,
     )

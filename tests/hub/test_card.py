@@ -104,3 +104,31 @@ def test_the_question_answering_code_runs(tmp_path: Path) -> None:
     BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(run.model_dir)
     code = write_card(run).read_text().split("```python\n")[1].split("```")[0]
     exec(compile(code.replace("FOLDER", str(run.model_dir)), "card", "exec"), {})
+
+
+@pytest.mark.parametrize(("method", "needs"), [("lora", "from peft import"), ("pfeiffer", "from hfcourse.model")])
+def test_the_code_of_an_adapter_runs(method: Any, needs: str, tmp_path: Path) -> None:
+    """What the card says puts the saved adapter and head on their backbone."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from hfcourse import model as models
+    from hfcourse.heads.spec import HeadSpec
+    from hfcourse.peft.wrap import save
+    from hfcourse.peft_settings import PeftSettings
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=40, **small)).save_pretrained(tmp_path / "backbone")
+    spec = HeadSpec(kind="sequence", labels=("no", "yes", "maybe"))
+    trained = models.build(str(tmp_path / "backbone"), spec, peft=PeftSettings(method=method)).eval()
+    run = make(tmp_path, "BertForSequenceClassification", model=str(tmp_path / "backbone"))
+    save(trained, run.model_dir)
+    card = ModelCard.load(write_card(run))
+    assert card.data.library_name == "peft" and card.data.pipeline_tag == "text-classification"
+    code = card.text.split("```python\n")[1].split("```")[0]
+    assert needs in code
+    names: dict[str, Any] = {}
+    exec(code.replace("FOLDER", str(run.model_dir)), names)
+    ids = torch.arange(2, 12)[None]
+    with torch.no_grad():
+        assert torch.equal(names["model"].eval()(ids).logits, trained(ids).logits)
