@@ -6,6 +6,7 @@ import contextlib
 import copy
 import inspect
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hfcourse.data.batching import plan
 from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import bar, say
 from hfcourse.engine.setup import Setup
+from hfcourse.errors import TrainingError
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.model import unwrapped
 from hfcourse.native import reads_first_alone
@@ -35,7 +37,7 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
     that goes when the block ends.
 
     Raises:
-        RunFolderError: no room for the file.
+        RunFolderError: no room for the file. TrainingError: states that are no numbers.
     """
     inner = unwrapped(model)
     beside = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in inner.parameters()}
@@ -45,23 +47,19 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
         yield task
         return
     folder = setup.run.path / ".states.partial"
-    stores = {}
-    with disk.clear_errors(folder):
-        folder.mkdir(exist_ok=True)
-        for split in task.splits:
-            if len(task.splits[split]):
-                stores[split] = _compute(inner, task, split, folder / split, setup)
-    say("the backbone is frozen: its states were computed once")
     backbone = inner.base_model
-    # What stands in an instance's own dictionary is found before its class's: the model and its names stay as they are.
-    backbone.__dict__["forward"] = GivenStates(getattr(backbone, "pooler", None)).forward
     try:
+        with disk.clear_errors(folder):
+            folder.mkdir(exist_ok=True)
+            splits = [split for split in task.splits if len(task.splits[split])]
+            stores = {split: _compute(inner, task, split, folder / split, setup) for split in splits}
+        say("the backbone is frozen: its states were computed once")
+        # What stands in an instance's own dictionary is found before its class's: names and weights stay as they are.
+        backbone.__dict__["forward"] = GivenStates(getattr(backbone, "pooler", None)).forward
         yield _with_states(task, stores)
     finally:
-        del backbone.__dict__["forward"]
-        for store in stores.values():
-            store.path.unlink(missing_ok=True)
-        folder.rmdir()
+        backbone.__dict__.pop("forward", None)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_frozen(model: Any) -> bool:
@@ -77,7 +75,7 @@ class _Store:
     """The states of one split: of each row the first alone, or all of them one after another."""
 
     def __init__(self, path: Path, lengths: np.ndarray, first: bool, shape: tuple[int, ...]) -> None:
-        self.path, self.first = path, first
+        self.first = first
         self.lengths = np.ones_like(lengths) if first else lengths
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
         shape = (int(self.starts[-1]), *shape)
@@ -85,12 +83,15 @@ class _Store:
             os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
         self.states = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
 
-    def put(self, rows: np.ndarray, states: Tensor) -> None:
-        """(B, T, ...) of some rows; what is padded stays out."""
+    def put(self, rows: np.ndarray, states: Tensor) -> np.ndarray:
+        """(B, T, ...) of some rows; what is padded stays out. Returns the rows whose states are nan or inf."""
         values = states.float().cpu().numpy()
         length = values.shape[1]
         inside = np.arange(length) < self.lengths[rows][:, None]
         self.states[self._places(rows, length)[inside]] = values[inside]
+        finite = np.isfinite(values).reshape(*inside.shape, -1).all(axis=2)
+        odd: np.ndarray = rows[(inside & ~finite).any(axis=1)]
+        return odd
 
     def get(self, rows: np.ndarray) -> Tensor:
         """(B, T, ...), zeros where padded."""
@@ -160,7 +161,13 @@ def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _S
             states = torch.stack(output.hidden_states, dim=2) if mix else output.last_hidden_state
             states = states[:, :1] if first else states
             store = store or _Store(path, examples.lengths, first, tuple(states.shape[2:]))
-            store.put(rows, states)
+            odd = store.put(rows, states)
+            if len(odd):
+                number = odd[0] + 1
+                raise TrainingError(
+                    f"{task.name}, {split}, row {number}: the backbone's states are nan or inf: its "
+                    "weights are damaged, or too large for this precision: try --train.precision fp32"
+                )
             progress.update(done)
     model.train(was_training)
     assert store is not None

@@ -161,9 +161,7 @@ from transformers import AutoConfig, {name}
 config = AutoConfig.from_pretrained("FOLDER")
 model = {name}.from_pretrained("{base}", config=config)
 model = PeftModel.from_pretrained(model, "FOLDER")"""
-    return _Use(
-        None, code, "The adapter holds what was trained, with the head; the backbone is read beside it.", "peft"
-    )
+    return _Use(tag, code, "The adapter holds what was trained, with the head; the backbone is read beside it.", "peft")
 
 
 def _is_hub_id(name: str) -> bool:

@@ -14,7 +14,7 @@ from hfcourse import model as models
 from hfcourse.engine.evaluate import predictions
 from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig
-from hfcourse.errors import Interrupted
+from hfcourse.errors import Interrupted, TrainingError
 from hfcourse.peft_settings import LEARNING_RATES, PeftSettings
 from hfcourse.run_folder import RunFolder
 
@@ -179,3 +179,16 @@ def test_nothing_is_kept_where_inputs_or_backbone_change(backbone: str, tmp_path
         encoder.layer[0].register_forward_pre_hook(lambda m, args, rows=rows: rows.append(len(args[0])))
         fit(model, task, config, new_run(tmp_path / str(number)))
         assert sum(rows) >= 2 * 96
+
+
+def test_states_that_are_no_numbers_are_named(backbone: str, tmp_path: Path) -> None:
+    config = config_of("linear")
+    model = build(backbone, config)
+    with torch.no_grad():
+        models.unwrapped(model).bert.embeddings.word_embeddings.weight[7] = float("nan")
+    task, run = ToyTask(), new_run(tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"toy, train, row \d+: the backbone's states are nan or inf") as caught:
+        fit(model, task, config, run)
+    row = int(str(caught.value).split("row ")[1].split(":")[0]) - 1
+    assert 7 in task.splits["train"].ids[row]  # type: ignore[attr-defined]
+    assert not list(run.path.glob(".states*"))
