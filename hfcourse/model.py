@@ -66,7 +66,7 @@ def build(
     saved = load_config(name, settings, tokenizer)
     fresh = name in PRESETS or settings.init == "random"
     inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
-    if not fresh and is_adapter(name):
+    if not fresh and is_adapter(locate(name)):
         return _from_adapter(name, saved, heads, need_trained_head, peft, seed)
     own = _one_of_several(name, () if fresh or not isinstance(saved, HeadedConfig) else saved.specs, heads)
     model_class = None if own else native_class(inner, heads)

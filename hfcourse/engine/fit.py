@@ -21,7 +21,7 @@ from hfcourse.engine.settings import FitConfig
 from hfcourse.engine.setup import Setup, faster_on_cpu
 from hfcourse.engine.signals import StopSignals
 from hfcourse.engine.step import Steps
-from hfcourse.errors import DataError, Interrupted
+from hfcourse.errors import DataError, Interrupted, TrainingError
 from hfcourse.model import parameter_counts, quiet
 from hfcourse.peft import adalora
 from hfcourse.peft.wrap import save
@@ -115,6 +115,8 @@ class _Loop:
         """From the newest good checkpoint, or from the start, to the last step."""
         if not len(self.task.splits.get("train", ())):
             raise DataError(f"{self.task.name}: the training split is missing or empty: there is nothing to learn from")
+        if not any(group["params"] for group in self.state.optimizer.param_groups):
+            raise TrainingError(f"{self.task.name}: no parameter of the model is trained: give it one that learns")
         adalora.set_steps(self.state.model, self.steps.total)
         checkpoint = self.run.newest_good_checkpoint() if self.run.resume else None
         if checkpoint is not None and not adalora.resumes(self.state.model):

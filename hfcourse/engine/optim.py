@@ -47,6 +47,8 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
     for module in extra:
         for name, parameter in module.named_parameters():
             add(name, parameter, in_head=True)
+    if not groups:  # an adapter that is only judged
+        groups[1.0, 0.0, False] = []
     return [
         {"params": parameters, "scale": scale, "weight_decay": decay, "lr": scale * config.lr, "hidden": hidden}
         for (scale, decay, hidden), parameters in groups.items()

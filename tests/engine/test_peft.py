@@ -192,3 +192,13 @@ def test_states_that_are_no_numbers_are_named(backbone: str, tmp_path: Path) -> 
     row = int(str(caught.value).split("row ")[1].split(":")[0]) - 1
     assert 7 in task.splits["train"].ids[row]  # type: ignore[attr-defined]
     assert not list(run.path.glob(".states*"))
+
+
+def test_an_adapter_is_judged_as_it_is(backbone: str, tmp_path: Path) -> None:
+    run, task, config = new_run(tmp_path / "run"), ToyTask(), config_of("pfeiffer")
+    scores = fit(build(backbone, config), task, config, run)
+    judged = models.build(str(run.path), ToyTask.head, need_trained_head=True)
+    again = fit(judged, task, config, new_run(tmp_path / "judged"), train=False)
+    assert again["test"] == scores["test"] and again.metrics["steps"] == 0
+    with pytest.raises(TrainingError, match="no parameter of the model is trained"):
+        fit(models.load(run.path), task, config, new_run(tmp_path / "frozen"))

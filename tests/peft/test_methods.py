@@ -141,7 +141,7 @@ def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
     name = backbone(tmp_path / "backbone")
     model = models.build(name, THREE, peft=PeftSettings(method="lora")).eval()
     disturb(model)
-    save(model, tmp_path / "lora")
+    save(model, tmp_path / "lora" / "model")  # as a run folder has it
     with torch.no_grad():
         logits = model(IDS).logits
         merged = models.build(str(tmp_path / "lora"), THREE).eval()
@@ -154,7 +154,7 @@ def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="head is not the task's"):
         models.build(str(tmp_path / "lora"), two, need_trained_head=True)
     adapters = models.build(name, THREE, peft=PeftSettings(method="pfeiffer"))
-    save(adapters, tmp_path / "pfeiffer")
+    save(adapters, tmp_path / "pfeiffer" / "model")
     with pytest.raises(ModelError, match="bottleneck cannot be merged"):
         models.build(str(tmp_path / "pfeiffer"), THREE)
 
