@@ -37,6 +37,8 @@ class Config(finetuning.Config):
     def __post_init__(self) -> None:
         if self.task.layers != "exits":
             raise ConfigError(f"task.layers is {self.task.layers}, and early exit needs exits: leave it as it is")
+        if self.peft.method != "full":
+            raise ConfigError(f"peft.method is {self.peft.method}, and early exit trains backbone and exits whole")
 
 
 def _task(data: str) -> ClassificationConfig:

@@ -206,6 +206,8 @@ def test_early_exit_in_two_stages(pretrained: RunFolder, tmp_path: Path) -> None
 def test_early_exit_without_exits_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"task\.layers is mix"):
         recipe.parse(["bert/early_exit", "debug", "--task.layers", "mix"])
+    with pytest.raises(ConfigError, match=r"peft\.method is lora, and early exit trains"):
+        recipe.parse(["bert/early_exit", "debug", "--peft", "lora"])
 
 
 GLUE_FILES = {
