@@ -29,25 +29,25 @@ MethodName = Literal[
 ]
 LEARNING_RATES: dict[str, float] = {
     "full": 5e-5,
-    "linear": 1e-3,
-    "bitfit": 1e-3,
-    "ln": 1e-3,
+    "linear": 3e-3,
+    "bitfit": 3e-3,
+    "ln": 3e-3,
     "lora": 1e-3,
     "dora": 1e-3,
     "rslora": 1e-3,
-    "adalora": 2e-3,
-    "vera": 5e-3,
-    "ia3": 5e-3,
+    "adalora": 3e-3,
+    "vera": 1e-2,
+    "ia3": 1e-2,
     "houlsby": 1e-3,
     "pfeiffer": 1e-3,
     "parallel": 1e-3,
-    "compacter": 3e-3,
+    "compacter": 5e-3,
     "fusion": 1e-4,
-    "prefix": 5e-3,
-    "prompt": 1e-2,
+    "prefix": 1e-2,
+    "prompt": 3e-2,
     "p_tuning": 1e-3,
 }
-"""Peak learning rate by method: fewer and smaller parameters take larger ones."""
+"""Peak learning rate by method: fewer and smaller parameters take larger ones (trials: docs/LOG.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
