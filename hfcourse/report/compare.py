@@ -60,7 +60,7 @@ def _table(found: Mapping[str, Any]) -> Rows:
         cells = [
             f"{one['lr']:g}",
             count(one["trained"]),
-            f"{share:.3g}",
+            f"{share:.2f}",
             f"{one['saved_bytes'] / 1e6:.2f}",
             f"{one['memory_bytes'] / 2**20:,.0f}",
             duration(one["seconds"]),

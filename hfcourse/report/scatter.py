@@ -44,7 +44,9 @@ def scatter_plot(points: Sequence[Point], *, title: str, x: str, size: Size) -> 
             axes.errorbar(
                 [point.x], [point.y], [point.sd], fmt="o", color=ink(point.run), markersize=6, elinewidth=1.1, zorder=3
             )
-        axes.margins(x=0.06, y=0.1)
+        places = [point.x for point in points]
+        axes.set_xlim(min(places) / 1.7, max(places) * 1.7)  # wide enough to hold a tick, however few points there are
+        axes.margins(y=0.1)
         _label(axes, points)
 
     return svg_of(draw, title=title, size=size, runs=[point.run for point in points])
@@ -54,7 +56,7 @@ def _log(axes: Axes) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M" if value >= 1e6 else f"{value:,.0f}")
     axes.xaxis.set_minor_locator(NullLocator())
 
@@ -87,7 +89,7 @@ def _label(axes: Axes, points: Sequence[Point]) -> None:
             va="center",
             fontsize=_LETTERS,
             color=SOFT,
-            arrowprops=line if math.hypot(dx / max(len(point.name), 4) * 2, dy) > 12 else None,
+            arrowprops=line if math.hypot(max(abs(dx) - _half(point.name), 0), dy) > 12 else None,
         )
         label.set_in_layout(False)
 
@@ -109,7 +111,7 @@ def placed(
     crowd = [sum(math.dist(one, other) < 60 for other in centres) for one in centres]
     for number in sorted(range(len(names)), key=lambda n: (-crowd[n], centres[n])):
         x, y = centres[number][:2]
-        half = 0.29 * _LETTERS * len(names[number]) + 1.5
+        half = _half(names[number])
         best, least = (0.0, 0.0), math.inf
         for distance in _DISTANCES:
             for turn in range(12):
@@ -124,6 +126,11 @@ def placed(
         taken.append(chosen)
         places[number] = best
     return [places[number] for number in range(len(names))]
+
+
+def _half(name: str) -> float:
+    """Half the width of a name, near enough for any letters."""
+    return 0.29 * _LETTERS * len(name) + 1.5
 
 
 def _overlap(one: Box, other: Box) -> float:

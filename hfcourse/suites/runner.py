@@ -177,6 +177,8 @@ def _in_processes(
     jobs: Sequence[W], learner: Learner, run: RunFolder, devices: int
 ) -> Iterator[tuple[W, RunFolder, str]]:
     """Each job as ``hfcourse run --config``, on the device that is free."""
+    from hfcourse.engine.progress import say
+
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for device in range(devices):
         free.put(device)
@@ -198,11 +200,13 @@ def _in_processes(
     with ThreadPoolExecutor(devices) as pool, StopSignals() as signals:
         waiting = [(job, pool.submit(work, job)) for job in jobs]
         try:
-            for job, answer in waiting:
+            for number, (job, answer) in enumerate(waiting, start=1):
                 while not wait([answer], timeout=0.2).done:
                     if signals.received:
                         raise Interrupted(f"{run.path}: stopped; go on with --resume", signals.received)
-                yield job, folders[job.name], answer.result()
+                reason = answer.result()
+                say(f"{job.name}: {'failed' if reason else 'finished'}, {number} of {len(jobs)}")
+                yield job, folders[job.name], reason
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(processes):

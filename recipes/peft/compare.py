@@ -91,9 +91,9 @@ def base() -> Config:
 
 
 def pydocs(config: Config) -> Config:
-    """pydocs/topic with 2,000 examples, 200 steps of 32: for a small BERT on CPU."""
+    """pydocs/topic with 2,000 examples, 150 steps of 32: for a small BERT on CPU."""
     task = ClassificationConfig(data="pydocs/topic", train_limit=2000)
-    train = replace(config.finetune.train, steps=200)
+    train = replace(config.finetune.train, steps=150)
     return replace(config, finetune=replace(config.finetune, task=task, dev_limit=500, train=train))
 
 
@@ -128,30 +128,19 @@ def settings(config: Config, tokenizer: str, method: MethodName, seed: int, exam
     ).resolved()
 
 
-def main(config: Config, run: RunFolder) -> None:
-    """Which methods fit -> a run for each method and seed -> table and plots."""
+def design_of(config: Config, run: RunFolder) -> Any:
+    """The whole design, after one look at model and data: what there is to train on, which methods fit."""
     from hfcourse import model
-    from hfcourse.engine.progress import say
-    from hfcourse.suites.comparison import Design, compare, refusals
-    from hfcourse.suites.runner import Learner
+    from hfcourse.suites.comparison import Design, refusals
 
-    if run.finished:
-        say(f"{run.path}: already finished")
-        return
     bare, task, _ = finetuning.build(settings(config, config.finetune.tokenizer, "full", config.seed, 0), run)
-    # A preset has learnt one vocabulary for all runs.
-    shared = config.finetune.tokenizer or (str(run.path / "tokenizer") if config.model in model.PRESETS else "")
-
-    def one(method: MethodName, seed: int, examples: int) -> Any:
-        return settings(config, shared, method, seed, examples)
-
     rows = len(task.splits["train"])
-    design = Design(
+    return Design(
         methods=config.methods,
         seeds=tuple(range(config.seed, config.seed + config.seeds)),
         curve_methods=config.curve_methods,
         sizes=tuple(sorted({size for size in config.examples if size < rows})),
-        refused=refusals(bare, {method: one(method, config.seed, 0).peft for method in config.methods}),
+        refused=refusals(bare, {method: settings(config, "", method, 0, 0).peft for method in config.methods}),
         facts={
             "model": config.model,
             "task": task.name,
@@ -161,6 +150,25 @@ def main(config: Config, run: RunFolder) -> None:
             "batch": config.finetune.batch.examples,
         },
     )
+
+
+def main(config: Config, run: RunFolder) -> None:
+    """Which methods fit -> a run for each method and seed -> table and plots."""
+    from hfcourse import model
+    from hfcourse.engine.progress import say
+    from hfcourse.suites.comparison import compare
+    from hfcourse.suites.runner import Learner
+
+    if run.finished:
+        say(f"{run.path}: already finished")
+        return
+    design = design_of(config, run)
+    # For a preset one vocabulary was learnt just now: it serves all runs.
+    tokenizer = config.finetune.tokenizer or (str(run.path / "tokenizer") if config.model in model.PRESETS else "")
+
+    def one(method: MethodName, seed: int, examples: int) -> finetuning.Config:
+        return settings(config, tokenizer, method, seed, examples)
+
     compare(design, Learner(recipe="bert/finetune", settings=one, learn=finetuning.learn), run, isolate=config.isolate)
 
 
