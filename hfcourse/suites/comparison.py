@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hfcourse.errors import TrainingError
+from hfcourse.errors import ModelError, TrainingError
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.runner import Learner, Outcome, run_jobs
 
@@ -81,7 +81,7 @@ def compare(design: Design, learner: Learner, run: RunFolder, *, isolate: bool =
     """
     from hfcourse.report import compare_report
 
-    outcome = run_jobs(design.trials, learner, run, isolate=isolate)
+    outcome = run_jobs(design.trials, replace(learner, learn=_alone(learner)), run, isolate=isolate)
     if run.is_main:
         found = summary(design, outcome)
         run.write_json("compare.json", found)
@@ -93,6 +93,18 @@ def compare(design: Design, learner: Learner, run: RunFolder, *, isolate: bool =
         name, reason = next(iter(outcome.failed.items()))
         more = f" (and {len(outcome.failed) - 1} more)" if len(outcome.failed) > 1 else ""
         raise TrainingError(f"{run.path}: {name} failed twice: {reason}{more}; the finished runs are kept: --resume")
+
+
+def _alone(learner: Learner) -> Callable[[Any, RunFolder], None]:
+    """Learning in which what a model refuses is a failure of this method, which the others escape."""
+
+    def learn(settings: Any, run: RunFolder) -> None:
+        try:
+            learner.learn(settings, run)
+        except ModelError as error:
+            raise TrainingError(str(error)) from error
+
+    return learn
 
 
 def summary(design: Design, outcome: Outcome[Trial]) -> dict[str, Any]:
@@ -175,7 +187,6 @@ def refusals(model: Any, settings: Mapping[str, Any]) -> dict[str, str]:
     """
     import copy
 
-    from hfcourse.errors import ModelError
     from hfcourse.peft.wrap import wrap
 
     refused = {}

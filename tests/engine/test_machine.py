@@ -34,13 +34,14 @@ def test_memory_of_a_run_is_its_own() -> None:
     held = touched(100)
     before = touched(300)
     del before  # a peak before the run, given back
+    highest = machine.peak_memory()
     use = machine.MemoryUse()
     assert use.peak() < 50 * MIB
     during = touched(200)
     del during
     assert 190 * MIB < use.peak() < 260 * MIB
     assert machine.MemoryUse().peak() < 50 * MIB
-    assert machine.peak_memory() > 390 * MIB and len(held)  # of the process, whatever was reset
+    assert machine.peak_memory() >= highest and len(held)  # of the process, whatever was reset
 
 
 @pytest.mark.usefixtures("resettable")

@@ -81,7 +81,11 @@ def test_names_hide_neither_each_other_nor_points() -> None:
     frame = (0.0, 0.0, 560.0, 260.0)
     for _ in range(5):
         # As methods lie: most of them in one corner.
-        centres = [(40 + 120 * x, 30 + 200 * y) for x, y in rng.random((15, 2))] + [(520.0, 100.0)]
+        centres = [(40 + 120 * x, 30 + 200 * y) for x, y in rng.random((15, 2))] + [
+            (520.0, 100.0),
+            (552.0, 250.0),
+            (8.0, 10.0),
+        ]
         names = [f"method{number}"[: 3 + number % 6] for number in range(len(centres))]
         bodies = [(x - 4, y - 10, x + 4, y + 10) for x, y in centres]
         places = placed(names, centres, bodies, frame)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hfcourse.errors import Interrupted, TrainingError
+from hfcourse.errors import Interrupted, ModelError, TrainingError
 from hfcourse.peft_settings import PeftSettings
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.comparison import Design, Trial, compare, refusals, saved_bytes
@@ -66,7 +66,7 @@ class Fake:
             "score": {"name": "accuracy", "split": "test", "value": score},
             "scores": {"dev": {"accuracy": 2 * score, "loss": 9.0}, "test": {"accuracy": score, "loss": 9.0}},
             "parameters": {"all": 1000, "trained": 1000 if full else 10},
-            "training_memory_bytes": (500, 100, 900)[seed],
+            "training_memory_bytes": (500, 100, 1200)[seed],
             "wall_seconds": (3.0, 5.0, 100.0)[seed],
             "steps": 10,
             "step_seconds": (2.0 if full else 1.0) * (1 + seed),
@@ -114,7 +114,7 @@ def test_without_full_steps_are_compared_with_nothing(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_loses_no_other_and_is_named(tmp_path: Path) -> None:
-    fake = Fake({"lora-seed1": [RuntimeError("cosmic ray")] * 2})
+    fake = Fake({"lora-seed1": [ModelError("no such attention"), RuntimeError("cosmic ray")]})
     run = folder(tmp_path / "compare")
     with pytest.raises(TrainingError, match=r"lora-seed1 failed twice: RuntimeError: cosmic ray; the finished runs"):
         compare(DESIGN, fake.learner, run, isolate=False)
