@@ -222,6 +222,8 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _spelt_out(flag: str, aliases: Mapping[str, str]) -> str:
     """``peft.rank`` as ``finetune.peft.rank``, where settings lend a nested part a name of its own."""
     first, dot, rest = flag.partition(".")
+    if first.removeprefix("no_") in aliases and first not in aliases:
+        return f"no_{aliases[first.removeprefix('no_')]}{dot}{rest}"
     return aliases.get(first, first) + dot + rest
 
 

@@ -32,6 +32,7 @@ _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}
 _OURS |= {"scores.json", "table.md", "submission", "submission.zip"}  # of a suite
 _OURS |= {"exits.json", "exits.html"}  # of early exit
+_OURS |= {"compare.json", "compare.html"}  # of a comparison of methods
 
 
 class RunFolder:

@@ -221,3 +221,19 @@ def test_help_is_inherited() -> None:
 
     assert field_help(Child)["more"] == "Its own."
     assert field_help(Child)["seed"] == field_help(FitConfig)["seed"] != ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Village:
+    """Lends a part a name of its own."""
+
+    aliases: ClassVar = {"inn": "home"}
+    home: Home = field(default_factory=Home)
+
+
+def test_a_lent_name_stands_for_its_part_also_where_it_is_negated() -> None:
+    assert override(Village(), ["--inn.rooms", "7"]).home.rooms == 7
+    garden = Village(home=Home(garden=True))
+    assert override(garden, ["--no-inn.garden"]) == override(garden, ["--no-home.garden"]) == Village()
+    with pytest.raises(ConfigError, match=r"unknown setting '--no_home\.roms'"):
+        override(garden, ["--no-inn.roms"])

@@ -77,7 +77,7 @@ def fit(
         say(f"{run.path}: already finished")
         return Scores(run.read_json("metrics.json"))
     config = config.resolved()
-    started = time.perf_counter()
+    started, memory = time.perf_counter(), machine.MemoryUse(_bytes_on_cpu(model))
     with (
         Setup.open(config, run) as setup,
         StopSignals() as signals,
@@ -87,11 +87,17 @@ def fit(
         if train:
             loop.train()
         metrics = loop.finish(tokenizer, trained=train)
+        metrics["training_memory_bytes"] = memory.peak()
         metrics["wall_seconds"] = round(time.perf_counter() - started, 2)
         if setup.accelerator.is_main_process:
             run.write_json("metrics.json", metrics)
         setup.accelerator.wait_for_everyone()
     return Scores(metrics)
+
+
+def _bytes_on_cpu(model: torch.nn.Module) -> int:
+    """Of the weights that lie there, tied ones once."""
+    return sum(p.nbytes for p in model.parameters() if p.device.type == "cpu")
 
 
 class _Stopped(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import platform
 import subprocess
@@ -15,6 +16,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _VERSIONED = ("torch", "transformers", "datasets", "peft", "accelerate", "evaluate", "tokenizers", "numpy")
 
 _tuned = False
+_highest = 0
+"""Peak memory before it was last reset, in bytes."""
 
 
 def tune_allocator() -> bool:
@@ -102,10 +105,65 @@ def describe() -> dict[str, Any]:
 
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
+    return max(_highest, _high_water())
+
+
+class MemoryUse:
+    """Memory that a run takes beyond what is there when this is made: data, libraries and the model's weights.
+
+    On a GPU it is what tensors take there, on CPU resident memory of the process. Where the system does not let its
+    high-water mark be set back, a higher peak before the run counts too.
+    """
+
+    def __init__(self, weights: int = 0) -> None:
+        """`weights`: bytes of a model that is still to be moved to the GPU."""
+        import torch
+
+        self._on_gpu = torch.cuda.is_available()
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated() + weights
+        else:
+            _give_back()
+            _forget_peak()
+            self._before = _resident()
+
+    def peak(self) -> int:
+        """Largest use so far, in bytes."""
+        import torch
+
+        high = torch.cuda.max_memory_allocated() if self._on_gpu else _high_water()
+        return max(0, high - self._before)
+
+
+def _give_back() -> None:
+    """Give freed memory back to the system: what is kept would be used again without being seen."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):  # musl has no malloc_trim
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _forget_peak() -> None:
+    """Have the system's high-water mark begin anew at what is resident now, where it lets us."""
+    global _highest
+    _highest = peak_memory()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _high_water() -> int:
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _resident() -> int:
+    """Memory of this process that is resident now; its peak where the system has no /proc."""
+    fields = " ".join(_lines("/proc/self/statm")).split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if fields else _high_water()
 
 
 def _lines(path: str) -> list[str]:

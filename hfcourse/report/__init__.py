@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hfcourse.run_folder import RunFolder
 
-__all__ = ["exits_report", "report", "suite_report", "tour_report"]
+__all__ = ["compare_report", "exits_report", "report", "suite_report", "tour_report"]
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> str:
@@ -59,3 +59,10 @@ def exits_report(run: RunFolder) -> str:
     from hfcourse.report.exits import exits
 
     return exits(run.read_json("exits.json"), run)
+
+
+def compare_report(run: RunFolder) -> str:
+    """Write compare.html and table.md from a comparison's compare.json and return its table."""
+    from hfcourse.report.compare import compare
+
+    return compare(run.read_json("compare.json"), run)

@@ -56,7 +56,7 @@ def judge(wanted: Wanted, learner: Learner, run: RunFolder, *, joint: Joint | No
         say(f"no data for {', '.join(missing)}: judged on the other {len(rows)} of {len(suite.rows)} tasks")
     plan = Plan(suite=suite, rows=rows, seeds=tuple(range(wanted.seed, wanted.seed + wanted.seeds)), lrs=wanted.rates)
     start = _first_model(wanted, plan, learner, run) if wanted.first else ""
-    trained = together.train(plan, learner, joint, run, start=start) if joint else Outcome()
+    trained: Outcome[Job] = together.train(plan, learner, joint, run, start=start) if joint else Outcome()
     if joint:
         jobs = together.judging(plan, trained)
     else:
@@ -86,7 +86,7 @@ def _first_model(wanted: Wanted, plan: Plan, learner: Learner, run: RunFolder) -
 
 
 def _answer_others(
-    plan: Plan, chosen: dict[str, scores.Runs], outcome: Outcome, learner: Learner, run: RunFolder
+    plan: Plan, chosen: dict[str, scores.Runs], outcome: Outcome[Job], learner: Learner, run: RunFolder
 ) -> None:
     """Rows without a model of their own, answered by the chosen models of another row."""
     for row in plan.rows:
@@ -104,7 +104,7 @@ def _answer_others(
 
 def _write(
     plan: Plan,
-    outcome: Outcome,
+    outcome: Outcome[Job],
     chosen: Mapping[str, scores.Runs],
     missing: Sequence[str],
     run: RunFolder,

@@ -1,4 +1,4 @@
-"""Runs the tasks of a suite: resumes, retries, sweeps, several seeds, one after another or side by side."""
+"""Runs many jobs in one folder: resumes, retries, one after another or side by side."""
 
 from __future__ import annotations
 
@@ -7,14 +7,33 @@ import queue
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from hfcourse.config import to_dict
+from hfcourse.engine.signals import StopSignals
 from hfcourse.errors import ConfigError, HfcourseError, Interrupted, ModelError
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.rows import Row, Suite
+
+
+class Work(Protocol):
+    """One run among many: of a task, of a method."""
+
+    @property
+    def name(self) -> str:
+        """Its folder inside that of all."""
+
+    @property
+    def group(self) -> str:
+        """What it is listed under: what differs by seed alone is one group."""
+
+    def settings(self, learner: Learner) -> Any:
+        """The settings of its run."""
+
+
+W = TypeVar("W", bound=Work)
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,11 @@ class Job:
     """Answer with `model` as it is."""
     head: str = ""
     """Of a `model` with several heads, the one that answers."""
+
+    @property
+    def group(self) -> str:
+        """The task."""
+        return self.row.name
 
     def settings(self, learner: Learner) -> Any:
         """The settings of its run."""
@@ -71,11 +95,11 @@ class Plan:
 
 
 @dataclass
-class Outcome:
-    """What is left of a suite's jobs."""
+class Outcome(Generic[W]):
+    """What is left of the jobs."""
 
-    runs: dict[str, list[tuple[Job, RunFolder]]] = field(default_factory=dict)
-    """Finished runs by row."""
+    runs: dict[str, list[tuple[W, RunFolder]]] = field(default_factory=dict)
+    """Finished runs by group, such as a suite's row."""
     failed: dict[str, str] = field(default_factory=dict)
     """Name of a job -> why it failed, twice."""
 
@@ -86,43 +110,44 @@ class Learner:
 
     recipe: str
     """Reference of the recipe that the runs name."""
-    settings: Callable[[Row, int, float | None], Any]
-    """(row, seed, lr) -> the settings of one run."""
+    settings: Callable[..., Any]
+    """What a job says of itself -> the settings of its run; for a suite's it is (row, seed, lr)."""
     learn: Callable[[Any, RunFolder], None]
     """Settings and an open folder -> a finished run."""
 
 
-def run_jobs(jobs: Sequence[Job], learner: Learner, run: RunFolder, *, devices: int = 1) -> Outcome:
+def run_jobs(
+    jobs: Sequence[W], learner: Learner, run: RunFolder, *, devices: int = 1, isolate: bool = False
+) -> Outcome[W]:
     """Every job, each with a second try; what is finished in the folder already is taken as it is.
 
     Args:
         jobs: what to run.
         learner: settings and training.
-        run: the suite's folder; each job is a run inside it.
+        run: the folder of all; each job is a run inside it.
         devices: so many jobs at a time, each in a process of its own on a GPU of its own (or a share of the
-            cores); 1 runs them here, one after another.
+            cores); 1 runs them one after another.
+        isolate: under one device, too, give each job a process of its own, so that none finds memory or caches warm.
 
     Raises:
         ModelError, ConfigError: a mistake that no other task would escape.
         Interrupted: a signal; everything goes on with --resume.
     """
-    outcome = Outcome()
-    finished = _here(jobs, learner, run) if devices == 1 else _side_by_side(jobs, learner, run, devices)
+    outcome: Outcome[W] = Outcome()
+    here = devices == 1 and not isolate
+    finished = _here(jobs, learner, run) if here else _in_processes(jobs, learner, run, devices)
     for job, folder, reason in finished:
         if reason:
             outcome.failed[job.name] = reason
         else:
-            outcome.runs.setdefault(job.row.name, []).append((job, folder))
+            outcome.runs.setdefault(job.group, []).append((job, folder))
     order = {job.name: number for number, job in enumerate(jobs)}
     for found in outcome.runs.values():
         found.sort(key=lambda pair: order[pair[0].name])
     return outcome
 
 
-_Finished = Iterator[tuple[Job, RunFolder, str]]
-
-
-def _here(jobs: Sequence[Job], learner: Learner, run: RunFolder) -> _Finished:
+def _here(jobs: Sequence[W], learner: Learner, run: RunFolder) -> Iterator[tuple[W, RunFolder, str]]:
     for job in jobs:
         settings = job.settings(learner)
         folder = _folder(job, settings, learner, run)
@@ -148,15 +173,19 @@ def _attempt(action: Callable[[], None]) -> str:
     return ""
 
 
-def _side_by_side(jobs: Sequence[Job], learner: Learner, run: RunFolder, devices: int) -> _Finished:
+def _in_processes(
+    jobs: Sequence[W], learner: Learner, run: RunFolder, devices: int
+) -> Iterator[tuple[W, RunFolder, str]]:
     """Each job as ``hfcourse run --config``, on the device that is free."""
+    from hfcourse.engine.progress import say
+
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for device in range(devices):
         free.put(device)
     folders = {job.name: _folder(job, job.settings(learner), learner, run) for job in jobs}
     processes: set[subprocess.Popen[str]] = set()
 
-    def work(job: Job) -> str:
+    def work(job: W) -> str:
         device = free.get()
         try:
             for attempt in (1, 2):
@@ -168,11 +197,16 @@ def _side_by_side(jobs: Sequence[Job], learner: Learner, run: RunFolder, devices
         finally:
             free.put(device)
 
-    with ThreadPoolExecutor(devices) as pool:
+    with ThreadPoolExecutor(devices) as pool, StopSignals() as signals:
         waiting = [(job, pool.submit(work, job)) for job in jobs]
         try:
-            for job, answer in waiting:
-                yield job, folders[job.name], answer.result()
+            for number, (job, answer) in enumerate(waiting, start=1):
+                while not wait([answer], timeout=0.2).done:
+                    if signals.received:
+                        raise Interrupted(f"{run.path}: stopped; go on with --resume", signals.received)
+                reason = answer.result()
+                say(f"{job.name}: {'failed' if reason else 'finished'}, {number} of {len(jobs)}")
+                yield job, folders[job.name], reason
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(processes):
@@ -196,13 +230,15 @@ def _elsewhere(folder: RunFolder, environment: Mapping[str, str], processes: set
     lines = [line for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     reason = (errors or lines or [f"exit code {process.returncode}"])[-1]
-    if process.returncode in {130, 143}:
-        raise Interrupted(reason, process.returncode - 128)
+    if process.returncode in {130, 143, -2, -15}:  # it said so, or was stopped before it could
+        raise Interrupted(reason, process.returncode % 128 if process.returncode > 0 else -process.returncode)
     return reason
 
 
 def _environment(device: int, devices: int) -> dict[str, str]:
-    """One GPU each, or an equal share of the cores."""
+    """One GPU each, or an equal share of the cores; a job that runs alone has them all."""
+    if devices == 1:
+        return dict(os.environ)
     import torch
 
     gpus = torch.cuda.device_count()
@@ -211,7 +247,7 @@ def _environment(device: int, devices: int) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // devices))}
 
 
-def _folder(job: Job, settings: Any, learner: Learner, run: RunFolder) -> RunFolder:
+def _folder(job: Work, settings: Any, learner: Learner, run: RunFolder) -> RunFolder:
     return run.child(job.name, {"recipe": learner.recipe, "variant": []} | to_dict(settings))
 
 
@@ -222,7 +258,7 @@ def _again(folder: RunFolder) -> RunFolder:
     return RunFolder.create(folder.path, folder.config, resume=True)
 
 
-def _say_failed(job: Job, reason: str, attempt: int) -> None:
+def _say_failed(job: Work, reason: str, attempt: int) -> None:
     from hfcourse.engine.progress import say
 
     say(f"{job.name} failed: {reason}; " + ("trying once more" if attempt == 1 else "left out"))

@@ -14,7 +14,7 @@ from hfcourse.suites.runner import Job, Outcome, Plan
 Runs = list[tuple[Job, RunFolder]]
 
 
-def winners(plan: Plan, outcome: Outcome) -> dict[str, Runs]:
+def winners(plan: Plan, outcome: Outcome[Job]) -> dict[str, Runs]:
     """For each row the runs of the learning rate that did best on dev (mean over seeds)."""
     return {row.name: _best_rate(plan, outcome.runs[row.name]) for row in plan.learned if row.name in outcome.runs}
 
@@ -34,7 +34,7 @@ def on_dev(folder: RunFolder) -> float:
     return float(value) if math.isfinite(value) else -math.inf
 
 
-def summary(plan: Plan, outcome: Outcome, chosen: Mapping[str, Runs], missing: Sequence[str]) -> dict[str, Any]:
+def summary(plan: Plan, outcome: Outcome[Job], chosen: Mapping[str, Runs], missing: Sequence[str]) -> dict[str, Any]:
     """What scores.json holds; scores in per cent."""
     tasks = {row.name: _task(row, plan, chosen[row.name], outcome) for row in plan.rows if chosen.get(row.name)}
     averaged = {name: task for name, task in tasks.items() if name in {row.name for row in plan.learned}}
@@ -63,7 +63,7 @@ def summary(plan: Plan, outcome: Outcome, chosen: Mapping[str, Runs], missing: S
     }
 
 
-def _task(row: Row, plan: Plan, runs: Runs, outcome: Outcome) -> dict[str, Any]:
+def _task(row: Row, plan: Plan, runs: Runs, outcome: Outcome[Job]) -> dict[str, Any]:
     metrics = {job.seed: folder.read_json("metrics.json") for job, folder in runs}
     measures: dict[str, Any] = {}
     human = row.human or (None,) * len(row.measures)

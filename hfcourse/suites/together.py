@@ -17,7 +17,7 @@ Joint = Callable[[Sequence[Row], int], Any]
 _ROW = Row(name="together", data="")
 
 
-def train(plan: Plan, learner: Learner, joint: Joint, run: RunFolder, *, start: str = "") -> Outcome:
+def train(plan: Plan, learner: Learner, joint: Joint, run: RunFolder, *, start: str = "") -> Outcome[Job]:
     """The joint runs, one a seed, under ``together``.
 
     Args:
@@ -36,7 +36,7 @@ def train(plan: Plan, learner: Learner, joint: Joint, run: RunFolder, *, start: 
     return run_jobs(plan.jobs(_ROW, start), learner, run)
 
 
-def judging(plan: Plan, trained: Outcome) -> list[Job]:
+def judging(plan: Plan, trained: Outcome[Job]) -> list[Job]:
     """For every task a job that answers it with its head of the joint model, for each seed that has one."""
     models = {job.seed: str(folder.path) for job, folder in trained.runs.get(_ROW.name, ())}
     return [
@@ -47,7 +47,7 @@ def judging(plan: Plan, trained: Outcome) -> list[Job]:
     ]
 
 
-def seconds(trained: Outcome) -> float:
+def seconds(trained: Outcome[Job]) -> float:
     """Wall time of all joint runs."""
     runs = trained.runs.get(_ROW.name, ())
     return sum(float(folder.read_json("metrics.json")["wall_seconds"]) for _, folder in runs)

@@ -34,6 +34,8 @@ class ClassificationConfig:
     """A builder (pydocs/topic, glue/cola), a file or folder of csv/tsv/json/jsonl/parquet, or a Hub id."""
     data_dir: str | None = None
     """Raw files, for builders that read some."""
+    train_limit: int = 0
+    """Use only so many training examples, drawn by seed, smaller draws inside larger ones; 0 for `limit`."""
     text: str = ""
     """Column of the (first) sentence; found by the usual names where not given."""
     text_pair: str = ""
@@ -80,7 +82,9 @@ class Classification(Task):
         read = tables.lenient(self._read_targets, context) if new else self._read_targets
         raw = {split: tables.with_targets(table, read(split, table)) for split, table in raw.items()}
         by = self.label if config.stratify and self.problem == "single_label_classification" else None
-        raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share, by=by), context)
+        raw = tables.limited(
+            tables.with_dev(raw, context, share=config.dev_share, by=by), context, train=config.train_limit
+        )
         self.head = HeadSpec(
             kind="sequence",
             labels=self.labels.names,

@@ -36,6 +36,8 @@ class MultipleChoiceConfig:
     """A file or folder of json/jsonl/parquet (choices as a list) or csv/tsv (a column a choice), or a Hub id."""
     data_dir: str | None = None
     """Raw files, for builders that read some."""
+    train_limit: int = 0
+    """Use only so many training examples, drawn by seed, smaller draws inside larger ones; 0 for `limit`."""
     text: str = ""
     """Column of the context that every choice is read with; found by the usual names where not given."""
     question: str = ""
@@ -67,7 +69,9 @@ class MultipleChoice(Task):
         self._find_columns(raw.get("train", next(iter(raw.values()))), labelled=new is None)
         read = tables.lenient(self._read_targets, context) if new else self._read_targets
         raw = {split: tables.with_targets(table, read(split, table)) for split, table in raw.items()}
-        self._raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share), context)
+        self._raw = tables.limited(
+            tables.with_dev(raw, context, share=config.dev_share), context, train=config.train_limit
+        )
         self._choices = {split: self._read_choices(split, table) for split, table in self._raw.items()}
         self._targets = {split: list(table[tables.TARGET]) for split, table in self._raw.items()}
         self.splits = {split: self._encode(split, table, context) for split, table in self._raw.items()}

@@ -34,6 +34,8 @@ class SpanQAConfig:
     """A builder (squad, drcd, cmrc2018, with data_dir), a SQuAD-like JSON file or folder, a table, or a Hub id."""
     data_dir: str | None = None
     """Raw files, for builders that read some."""
+    train_limit: int = 0
+    """Use only so many training examples, drawn by seed, smaller draws inside larger ones; 0 for `limit`."""
     question: str = "question"
     """Column of the question."""
     context: str = "context"
@@ -78,7 +80,9 @@ class SpanQA(Task):
         raw = {split: self._with_answers(split, table, context) for split, table in raw.items()}
         every = (answers for table in raw.values() for answers in table[tables.TARGET] if answers is not None)
         self.no_answer = config.no_answer if config.no_answer is not None else any(not a["text"] for a in every)
-        self._raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share), context)
+        self._raw = tables.limited(
+            tables.with_dev(raw, context, share=config.dev_share), context, train=config.train_limit
+        )
         self.splits = {split: self._encode(split, table, context) for split, table in self._raw.items()}
 
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:

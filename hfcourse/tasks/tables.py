@@ -134,15 +134,18 @@ def with_dev(tables: Tables, context: TaskContext, *, share: float, by: str | No
     return tables | {"train": train.select(np.flatnonzero(~held)), "dev": train.select(np.flatnonzero(held))}
 
 
-def limited(tables: Tables, context: TaskContext) -> Tables:
-    """At most `context.limit_of` rows of each split, drawn by seed, in the order of the table."""
+def limited(tables: Tables, context: TaskContext, *, train: int = 0) -> Tables:
+    """At most `context.limit_of` rows of each split (of the training one `train`, if given), in the order of the table.
+
+    They are drawn by seed; what a smaller limit keeps, a larger one keeps too.
+    """
     import numpy as np
 
     from hfcourse.data.noise import uniform
 
     kept = {}
     for split, table in tables.items():
-        limit = context.limit_of(split) or len(table)
+        limit = (train if split == "train" else 0) or context.limit_of(split) or len(table)
         draws = uniform(context.seed, 0, np.arange(len(table)), 1, _LIMIT)[:, 0]
         kept[split] = table.select(np.sort(np.argsort(draws, kind="stable")[:limit]))
     return kept

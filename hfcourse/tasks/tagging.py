@@ -34,6 +34,8 @@ class TaggingConfig:
     """A builder, a file or folder of CoNLL (.conll, .bio, .conllu) or with columns of lists, or a Hub id."""
     data_dir: str | None = None
     """Raw files, for builders that read some."""
+    train_limit: int = 0
+    """Use only so many training examples, drawn by seed, smaller draws inside larger ones; 0 for `limit`."""
     words: str = ""
     """Column of words; found by the usual names where not given."""
     tags: str = ""
@@ -62,7 +64,7 @@ class Tagging(Task):
         self.labels = tables.Labels(self._label_names(raw, context, new))
         read = tables.lenient(self._numbers, context) if new else self._numbers
         raw = {split: tables.with_targets(table, read(split, table)) for split, table in raw.items()}
-        raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share), context)
+        raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share), context, train=config.train_limit)
         self._raw = raw
         self.head = HeadSpec(kind="frame", labels=self.labels.names)
         self.metric = "f1" if metrics.has_entities(self.labels.names) else "accuracy"

@@ -29,6 +29,7 @@ def run(folder: Path, *words: str) -> RunFolder:
 
 def quiet(name: str) -> list[str]:
     inner = {"bert/tour": ["pretrain.", "topic.", "terms.", "match.", "answer."], "bert/suite": ["finetune."]}
+    inner["peft/compare"] = ["finetune."]
     parts = inner.get(name, [""])
     return [f"--no-{part}train.progress" for part in parts]
 
@@ -208,6 +209,62 @@ def test_early_exit_without_exits_is_refused() -> None:
         recipe.parse(["bert/early_exit", "debug", "--task.layers", "mix"])
     with pytest.raises(ConfigError, match=r"peft\.method is lora, and early exit trains"):
         recipe.parse(["bert/early_exit", "debug", "--peft", "lora"])
+
+
+def test_methods_are_compared_and_resumed(
+    pretrained: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["peft/compare", "debug", "--model", str(pretrained.path), "--methods", "full,lora", "--rates", "lora=2e-3"]
+    done = run(tmp_path / "compare", *words)
+    assert "accuracy, test" in capsys.readouterr().out
+    found = done.read_json("compare.json")
+    assert found["train_rows"] == 48 and found["steps"] == 6 and found["seeds"] == [0, 1]
+    children = {path.parent.name for path in done.path.glob("*/metrics.json")}
+    assert children == {f"{name}-seed{seed}" for name in ("full", "lora", "full-8", "lora-8") for seed in (0, 1)}
+    small = RunFolder.open(done.path / "lora-8-seed1")
+    metrics = small.read_json("metrics.json")
+    assert metrics["counts"] == {"train": 8, "dev": 48, "test": 48} and metrics["steps"] == 6
+    assert len([line for line in small.read_log() if line.get("split") == "dev"]) == 3  # every 2 of 6 steps
+    assert (
+        small.config["optim"]["lr"] == 2e-3 and RunFolder.open(done.path / "full-seed0").config["optim"]["lr"] == 5e-5
+    )
+    lora, full = found["methods"]["lora"], found["methods"]["full"]
+    assert lora["trained"] < full["trained"] == found["parameters"] and lora["saved_bytes"] < full["saved_bytes"] / 5
+    assert [point["examples"] for point in found["curves"]["lora"]] == [8, 48]
+    assert "score against" not in (done.path / "table.md").read_text() and (done.path / "compare.html").is_file()
+    # What was lost is run again, the others are taken as they are.
+    (done.path / "metrics.json").unlink()
+    (done.path / "lora-seed0" / "metrics.json").unlink()
+    kept = done.path / "full-seed0" / "metrics.json"
+    before = kept.stat().st_mtime_ns
+    again = run(done.path, *words, "--resume").read_json("compare.json")
+    assert again["methods"]["lora"]["scores"] == lora["scores"] and kept.stat().st_mtime_ns == before
+
+
+def test_a_method_that_the_model_cannot_take_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["peft/compare", "debug", "--model", "modernbert-tiny", "--methods", "bitfit,linear", "--seeds", "1"]
+    done = run(tmp_path / "compare", *words, "--examples=")
+    found = done.read_json("compare.json")
+    assert found["methods"].keys() == {"linear"} and found["refused"].keys() == {"bitfit"} and not found["curves"]
+    assert "bitfit cannot take this model: bitfit trains biases" in capsys.readouterr().out
+    assert not (done.path / "bitfit-seed0").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "lora,lora"], "each once"),
+        (["--train.steps", "0"], "train.steps is 0"),
+        (["--methods", "fusion,lora"], "fusion and two or more runs"),
+        (["--rates", "lora:1e-3"], "METHOD=RATE"),
+        (["--rates", "prefix=1e-3"], "prefix is no method here"),
+        (["--examples", "0"], "each must be 1 or more"),
+        (["--methods", "lorra"], "did you mean 'lora'"),
+    ],
+)
+def test_a_comparison_refuses_what_it_cannot_do(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe.parse(["peft/compare", "debug", *words])
 
 
 GLUE_FILES = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 
 from hfcourse.errors import DataError, Interrupted, ModelError
 from hfcourse.run_folder import RunFolder
-from hfcourse.suites.runner import Job, Plan, run_jobs
+from hfcourse.suites.runner import Job, Learner, Plan, run_jobs
 from tests.suites.fake import ROWS, SUITE, Fake, folder
 
 
@@ -76,6 +80,8 @@ class Config:
 
     row: str = ""
     """The task."""
+    seconds: float = 1.0
+    """How long it takes."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How."""
 
@@ -95,31 +101,64 @@ def main(config, run):
     began = time.time()
     if config.row == "two":
         raise DataError("two.tsv: gone")
-    time.sleep(1.0)
+    time.sleep(config.seconds)
     seconds = {"began": began, "ended": time.time(), "threads": os.environ.get("OMP_NUM_THREADS")}
+    seconds["process"] = os.getpid()
     run.write_json("metrics.json", seconds)
 '''
 
 
-def test_side_by_side(tmp_path: Path) -> None:
-    """Two at a time, each in its own process; one fails and is tried again."""
+def written(place: Path) -> Learner:
+    """A learner whose recipe lies in a file, so that other processes find it."""
     from dataclasses import dataclass, field
 
     from hfcourse.engine.settings import TrainConfig
-    from hfcourse.suites.runner import Learner
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         row: str = ""
+        seconds: float = 1.0
         train: TrainConfig = field(default_factory=TrainConfig)
 
-    (tmp_path / "recipe.py").write_text(RECIPE)
-    learner = Learner(
-        recipe=str(tmp_path / "recipe.py"), settings=lambda row, seed, lr: Config(row=row.name), learn=lambda *_: None
+    (place / "recipe.py").write_text(RECIPE)
+    return Learner(
+        recipe=str(place / "recipe.py"),
+        settings=lambda row, seed, lr: Config(row=row.name, seconds=float(seed or 1)),
+        learn=lambda *_: None,
     )
-    outcome = run_jobs(jobs(plan()), learner, folder(tmp_path / "suite"), devices=2)
+
+
+def test_side_by_side(tmp_path: Path) -> None:
+    """Two at a time, each in its own process; one fails and is tried again."""
+    outcome = run_jobs(jobs(plan()), written(tmp_path), folder(tmp_path / "suite"), devices=2)
     assert outcome.failed == {"two": "two.tsv: gone"}
     assert outcome.runs.keys() == {"one", "three"}
     ((_, one),), ((_, three),) = outcome.runs["one"], outcome.runs["three"]
     first, other = one.read_json("metrics.json"), three.read_json("metrics.json")
     assert first["threads"] is not None and other["ended"] > 0
+    assert first["process"] != other["process"]
+
+
+def test_one_after_another_in_processes_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run_jobs(jobs(plan()), written(tmp_path), folder(tmp_path / "suite"), isolate=True)
+    assert outcome.failed == {"two": "two.tsv: gone"}
+    ((_, one),), ((_, three),) = outcome.runs["one"], outcome.runs["three"]
+    first, other = one.read_json("metrics.json"), three.read_json("metrics.json")
+    assert len({first["process"], other["process"], os.getpid()}) == 3 and first["ended"] < other["began"]
+    assert "two: failed, 2 of 3" in capsys.readouterr().err
+    # Finished ones are taken as they are.
+    again = RunFolder.create(tmp_path / "suite", {"recipe": "bert/suite", "model": "start"}, resume=True)
+    (job,) = jobs(plan())[:1]
+    assert run_jobs([job], written(tmp_path), again, isolate=True).runs["one"]
+    assert one.read_json("metrics.json") == first
+
+
+def test_a_signal_stops_the_process_of_a_job_too(tmp_path: Path) -> None:
+    """No process is left, no second try is made."""
+    (slow,) = plan(seeds=(60,)).jobs(ROWS[0])  # sleeps for a minute
+    began = time.monotonic()
+    threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(Interrupted, match="--resume") as stopped:
+        run_jobs([slow], written(tmp_path), folder(tmp_path / "suite"), isolate=True)
+    assert stopped.value.exit_code == 143 and time.monotonic() - began < 30
+    assert not (tmp_path / "suite" / slow.name / "metrics.json").exists()

@@ -193,6 +193,21 @@ def test_limit_cuts_every_split_but_not_the_set_of_labels(write: Write, context:
     assert len(task.head.labels) == 20
 
 
+def test_fewer_training_examples_are_drawn_by_seed_small_draws_inside_large_ones(
+    write: Write, context: Context
+) -> None:
+    path = write("d/train.tsv", tsv([(f"cat {n}", f"kind{n % 2}") for n in range(100)]))
+    write("d/dev.tsv", tsv([(f"dog {n}", f"kind{n % 2}") for n in range(30)]))
+
+    def drawn(seed: int, train_limit: int, limit: int = 0) -> set[str]:
+        task = build(path.parent, context(seed=seed, limit=limit), train_limit=train_limit)
+        assert len(task.splits["dev"]) == (limit or 30) and len(task.splits["train"]) == train_limit
+        return {" ".join(map(str, row["input_ids"])) for row in task.splits["train"].take(range(train_limit))}
+
+    assert drawn(0, 8) < drawn(0, 20) < drawn(0, 50)
+    assert drawn(0, 20) != drawn(1, 20) and drawn(0, 20) == drawn(0, 20, limit=10)
+
+
 def test_too_long_texts_are_cut_with_a_count_or_refused(write: Write, context: Context) -> None:
     rows = [("the cat " * 20, "a"), ("the cat", "b")] * 5
     path = write("d/train.tsv", tsv(rows))
