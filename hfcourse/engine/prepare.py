@@ -10,11 +10,16 @@ from hfcourse.engine import optim
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import MovingAverage, Position, TrainState
 from hfcourse.engine.step import Steps
+from hfcourse.model import parameter_counts
 from hfcourse.peft.wrap import unwrapped
 from hfcourse.tasks.base import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_SMALL_PASS = 2048
+"""Tokens; on 2 cores passes of this size are as fast as whole batches, and hold a part of the activations."""
 
 
 def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
@@ -44,6 +49,16 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
         extra=extra,
         optimizer=optimizer,
         average=MovingAverage(trained, config.train.ema) if config.train.ema else None,
-        position=Position(micro_tokens=config.batch.micro_tokens),
+        position=Position(micro_tokens=config.batch.micro_tokens or _small_passes(model, accelerator.device.type)),
     )
     return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
+
+
+def _small_passes(model: Any, device: str) -> int:
+    """Tokens of one forward pass where none are asked for; 0 for the whole batch.
+
+    On CPU a step in several passes costs only that gradients are added up: nothing where little is trained.
+    """
+    counts = parameter_counts(model)
+    frozen = "forward" in unwrapped(model).base_model.__dict__  # its states are looked up: there is nothing to hold
+    return _SMALL_PASS if device == "cpu" and 10 * counts["trained"] < counts["all"] and not frozen else 0

@@ -61,8 +61,8 @@ class BatchConfig:
     tokens: int = 0
     """Most padded tokens in one optimizer step, over all processes together; 0 for no such bound."""
     micro_tokens: int = 0
-    """Most padded tokens in one forward pass of one process; what exceeds it is accumulated. 0 for no such bound.
-    Halved by itself when the device runs out of memory."""
+    """Most padded tokens in one forward pass of one process; what exceeds it is accumulated. 0 for no such bound (on
+    CPU, where little is trained: 2,048). Halved by itself when the device runs out of memory."""
     bucket: bool = True
     """Put inputs of similar length into one batch, so that little is padded."""
     eval_tokens: int = 0

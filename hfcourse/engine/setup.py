@@ -18,6 +18,7 @@ from torch import nn
 from hfcourse.engine import machine
 from hfcourse.engine.dropout import fast_dropout_in
 from hfcourse.engine.embedding import row_gradients_in
+from hfcourse.engine.frozen_weights import frozen_in_bf16
 from hfcourse.engine.settings import FitConfig
 from hfcourse.engine.state import TrainState
 from hfcourse.errors import ConfigError
@@ -82,10 +83,15 @@ class Setup:
 
 @contextlib.contextmanager
 def faster_on_cpu(model: nn.Module, extra: Sequence[nn.Module], setup: Setup) -> Iterator[None]:
-    """On CPU, dropout that draws fast and embeddings that keep their table of gradients; not in a compiled model."""
+    """On CPU: dropout that draws fast, frozen matrices in bf16, embeddings that keep their table of gradients.
+
+    A compiled model is left alone.
+    """
     with contextlib.ExitStack() as stack:
         if setup.accelerator.device.type == "cpu" and not setup.config.train.compile:
             stack.enter_context(fast_dropout_in(model))
+            if setup.accelerator.mixed_precision == "bf16":
+                stack.enter_context(frozen_in_bf16(model))
             if setup.accelerator.num_processes == 1:  # else gradients are exchanged where torch makes them
                 stack.enter_context(row_gradients_in([model, *extra]))
         yield

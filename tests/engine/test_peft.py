@@ -202,3 +202,13 @@ def test_an_adapter_is_judged_as_it_is(backbone: str, tmp_path: Path) -> None:
     assert again["test"] == scores["test"] and again.metrics["steps"] == 0
     with pytest.raises(TrainingError, match="no parameter of the model is trained"):
         fit(models.load(run.path), task, config, new_run(tmp_path / "frozen"))
+
+
+def test_small_passes_where_little_is_trained(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hfcourse.engine import prepare
+
+    model = build(backbone, config_of("lora"))
+    for trained, expected in ((5, 2048), (500, 0)):
+        monkeypatch.setattr(prepare, "parameter_counts", lambda model, n=trained: {"all": 1000, "trained": n})
+        assert prepare._small_passes(model, "cpu") == expected
+        assert prepare._small_passes(model, "cuda") == 0
