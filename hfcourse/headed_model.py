@@ -85,7 +85,7 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         inner = config.backbone_config
         self.backbone = from_scratch(inner, settings or BackboneConfig())
         specs = config.specs
-        self._reads_all_layers = any(spec.layers != "last" for spec in specs)
+        self.reads_all_layers = any(spec.layers != "last" for spec in specs)
         self.layer_mix = LayerMix(inner.num_hidden_layers + 1) if any(s.layers == "mix" for s in specs) else None
         self.heads = nn.ModuleDict({spec.key: self._make_head(spec, inner) for spec in specs})
         self._inputs = set(inspect.signature(self.backbone.forward).parameters)
@@ -136,14 +136,14 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         inputs = self.inputs_of(batch)
         if inputs["input_ids"].dim() == 3:
             inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
-        output = self.backbone(**inputs, output_hidden_states=self._reads_all_layers)
+        output = self.backbone(**inputs, output_hidden_states=self.reads_all_layers)
         states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
         mask = inputs.get("attention_mask")
         projects = any(spec.kind == "masked_lm" for spec in self.config.specs)
         embedding: Any = self.get_input_embeddings().weight if projects else None
         return States(
             states=states,
-            layers=output.hidden_states if self._reads_all_layers else None,
+            layers=output.hidden_states if self.reads_all_layers else None,
             mask=None if mask is None else mask.bool(),
             embedding=embedding,
         )

@@ -97,7 +97,7 @@ class Switchboard:
         group = self._install(adapter, folder, PeftConfig.from_pretrained(folder), prefix)
         unwrap_heads(inner)
         setattr(inner, prefix, GivenStates(getattr(inner.base_model, "pooler", None)))
-        mixes = getattr(inner, "layer_mix", None) is not None
+        mixes = getattr(inner, "reads_all_layers", False)
         self._tasks[name] = _Task(inner.eval(), group, adapter if group else _BASE, mixes)
 
     def remove(self, name: str) -> None:

@@ -144,7 +144,7 @@ def _with_states(task: Task, stores: dict[str, _Store]) -> Task:
 def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _Store:
     """One pass of the backbone over a split."""
     examples, backbone, device = task.splits[split], model.base_model, setup.accelerator.device
-    first, mix = reads_first_alone(model), getattr(model, "layer_mix", None) is not None
+    first, mix = reads_first_alone(model), getattr(model, "reads_all_layers", False)
     tokens = setup.config.batch.eval_tokens or (4096 if device.type == "cpu" else 16384)
     steps = plan(examples.lengths, examples=len(examples), tokens=tokens, shuffle=False)
     taken = {*inspect.signature(backbone.forward).parameters} - {"labels"}
