@@ -105,7 +105,7 @@ def build(
         hint = f"name its head of it with --head: {', '.join(named)}" if named else "train it first"
         raise ModelError(f"model {name!r} has no trained head for this task: {hint}")
     model.name_or_path = "" if fresh else _whole(locate(name))
-    return model if peft is None else wrap(model, peft)  # type: ignore[no-any-return]
+    return model if peft is None else wrap(model, peft, settings.revision)  # type: ignore[no-any-return]
 
 
 def load(folder: str | Path) -> PreTrainedModel:
@@ -118,13 +118,14 @@ def load(folder: str | Path) -> PreTrainedModel:
         raise ModelError(f"{folder}: no class {architecture!r} in transformers {transformers.__version__}")
     if not is_adapter(name):
         return from_pretrained(model_class, name, config, BackboneConfig(), need_trained_head=True)
-    backbone = adapted_backbone(name)
-    saved = load_config(backbone, BackboneConfig(), None)
+    backbone, revision = adapted_backbone(name)
+    settings = BackboneConfig(revision=revision)
+    saved = load_config(backbone, settings, None)
     if isinstance(saved, HeadedConfig) or model_class is HeadedModel:
         model = model_class._from_config(config)
-        copy_backbone(bare_backbone(backbone, saved, BackboneConfig()), model, backbone)
+        copy_backbone(bare_backbone(backbone, saved, settings), model, backbone)
     else:
-        model = from_pretrained(model_class, backbone, config, BackboneConfig(), need_trained_head=False)
+        model = from_pretrained(model_class, backbone, config, settings, need_trained_head=False)
     return load_adapter(model, name)  # type: ignore[no-any-return]
 
 

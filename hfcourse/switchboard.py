@@ -56,6 +56,7 @@ class Switchboard:
     def __init__(self) -> None:
         self.name = ""
         """The backbone, as the first task names it."""
+        self._settings = BackboneConfig()
         self._backbone: Any = None
         self._structures: dict[str, Any] = {}
         self._tasks: dict[str, _Task] = {}
@@ -82,15 +83,16 @@ class Switchboard:
             raise ModelError(f"a task called {name!r} is here already: remove it first, or choose another name")
         if not is_adapter(folder):
             raise ModelError(f"{run}: a whole model, no adapter: name a run that was trained with --peft")
-        backbone = adapted_backbone(folder)
-        if self.name and backbone != self.name:
+        backbone, revision = adapted_backbone(folder)
+        if self.name and (backbone, revision) != (self.name, self._settings.revision):
             raise ModelError(f"{run} was trained on {backbone}, the tasks here on {self.name}: use a board of its own")
         loaded = models.load(folder)
         inner: Any = models.unwrapped(loaded)
         prefix = inner.base_model_prefix
         if self._backbone is None:
-            config = load_config(backbone, BackboneConfig(), None)
-            self.name, self._backbone = backbone, bare_backbone(backbone, config, BackboneConfig()).eval()
+            self.name, self._settings = backbone, BackboneConfig(revision=revision)
+            config = load_config(backbone, self._settings, None)
+            self._backbone = bare_backbone(backbone, config, self._settings).eval()
             self._tokenizer = tokenizers.load(folder)
         self._added += 1
         adapter = f"task{self._added}"  # peft takes no names with dots

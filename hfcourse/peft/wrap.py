@@ -25,8 +25,10 @@ BACKBONE = "backbone"
 """Folder beside an adapter whose backbone lies nowhere else."""
 
 
-def wrap(model: PreTrainedModel, settings: PeftSettings) -> Any:
+def wrap(model: PreTrainedModel, settings: PeftSettings, revision: str = "main") -> Any:
     """`model` with the method's parameters and the head trained, and nothing else; `model` itself where all is.
+
+    `revision` of a backbone from the Hub is kept with the adapter.
 
     Raises:
         ConfigError: targets that match no module. ModelError: a backbone that the method cannot take.
@@ -41,7 +43,8 @@ def wrap(model: PreTrainedModel, settings: PeftSettings) -> Any:
             from hfcourse.peft.fusion import fuse
 
             return fuse(model, settings.fuse, head)
-        return get_peft_model(model, method_config(model, settings, head))
+        config = method_config(model, settings, head)
+        return get_peft_model(model, config, revision=None if revision == "main" else revision)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -93,19 +96,19 @@ def is_adapter(folder: str) -> bool:
     return (Path(folder) / ADAPTER_CONFIG).is_file()
 
 
-def adapted_backbone(folder: str) -> str:
-    """The model that a saved adapter belongs to.
+def adapted_backbone(folder: str) -> tuple[str, str]:
+    """The model that a saved adapter belongs to, and its revision.
 
     Raises:
         ModelError: the adapter names none.
     """
     inside = Path(folder) / BACKBONE
     if inside.is_dir():
-        return str(inside)
-    name = PeftConfig.from_pretrained(folder).base_model_name_or_path
-    if not name:
+        return str(inside), "main"
+    config = PeftConfig.from_pretrained(folder)
+    if not config.base_model_name_or_path:
         raise ModelError(f"{folder}: {ADAPTER_CONFIG} names no backbone")
-    return str(name)
+    return str(config.base_model_name_or_path), config.revision or "main"
 
 
 def merged(model: Any, name: str) -> Any:

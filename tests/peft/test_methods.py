@@ -248,3 +248,16 @@ def test_quantised_without_the_library_or_a_model(tmp_path: Path, monkeypatch: p
         models.build(name, THREE, peft=settings)
     with pytest.raises(ConfigError, match="needs them whole: use lora"):
         PeftSettings(method="bitfit", quantize="8bit")
+
+
+def test_the_backbones_revision_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hfcourse.backbones.settings import BackboneConfig
+
+    name = backbone(tmp_path / "backbone")
+    model = models.build(name, THREE, peft=PeftSettings(method="lora"), backbone=BackboneConfig(revision="v2"))
+    save(model, tmp_path / "saved")
+    asked = []
+    read = models.from_pretrained
+    monkeypatch.setattr(models, "from_pretrained", lambda *a, **k: asked.append(a[3].revision) or read(*a, **k))
+    models.load(tmp_path / "saved")
+    assert asked == ["v2"]
