@@ -67,6 +67,8 @@ def build(
     fresh = name in PRESETS or settings.init == "random"
     inner = saved.backbone_config if isinstance(saved, HeadedConfig) else saved
     if not fresh and is_adapter(locate(name)):
+        if peft is not None and peft.quantize:
+            raise ConfigError(f"peft.quantize needs a backbone as it was pretrained, and {name} is an adapter's run")
         return _from_adapter(name, saved, heads, need_trained_head, peft, seed)
     own = _one_of_several(name, () if fresh or not isinstance(saved, HeadedConfig) else saved.specs, heads)
     model_class = None if own else native_class(inner, heads)

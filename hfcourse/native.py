@@ -27,6 +27,7 @@ _NATIVE_BY_TYPE = {
     ("electra", frozenset({"replaced_tokens"})): "ElectraForPreTraining",
 }
 
+_FIRST_STATE_TYPES = {"bert", "camembert", "distilbert", "electra", "nomic_bert", "roberta", "xlm-roberta"}
 _FIRST_STATE = ("ForSequenceClassification", "ForMultipleChoice", "ForNextSentencePrediction")
 """Ends of the names of native classes that read each row's first state, but for what their config says."""
 
@@ -55,8 +56,7 @@ def reads_first_alone(model: Any) -> bool:
         return False
     if hasattr(model.config, "classifier_pooling"):  # ModernBERT looks for the first state that is no padding
         return model.config.classifier_pooling == "cls" and type(model).__name__.endswith(_FIRST_STATE[0])
-    reads_first = getattr(model.config, "summary_type", "first") == "first"
-    return reads_first and type(model).__name__.endswith(_FIRST_STATE)
+    return model.config.model_type in _FIRST_STATE_TYPES and type(model).__name__.endswith(_FIRST_STATE)
 
 
 def class_names(config: Any) -> tuple[str, ...]:

@@ -49,8 +49,8 @@ class _Task:
 class Switchboard:
     """One frozen backbone and the tasks that were trained on it.
 
-    LoRA and bottleneck adapters of all tasks (and linear probes) are answered in one pass a kind; other methods in a
-    pass a task. The backbone's weights are in memory once.
+    LoRA's of all tasks are answered in one pass, bottleneck adapters in one a placement, linear probes along with
+    either; other methods take a pass a task. The backbone's weights are in memory once.
     """
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class Switchboard:
         self._tasks: dict[str, _Task] = {}
         self._tokenizer: Any = None
         self._added = 0
+        self._by_row: set[str] = set()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -189,7 +190,7 @@ class Switchboard:
     def _states(self, batch: dict[str, Tensor], tasks: list[_Task]) -> Tensor:
         """The last states (B, T, H), or all layers' where a head asks; each row through its adapter, a pass a group."""
         groups = {task.group for task in tasks}
-        mixed = next((group for group in groups if group in _BY_ROW), "")
+        mixed = next((group for group in groups if group in self._by_row), "")
         passes: dict[str, list[int]] = {}
         for row, task in enumerate(tasks):  # the bare backbone's rows go along with a mixed pass
             passes.setdefault(task.group or mixed, []).append(row)
@@ -208,7 +209,7 @@ class Switchboard:
 
     def _run(self, group: str, inputs: dict[str, Tensor], adapters: list[str], layers: bool) -> Tensor:
         model = self._structures[group] if group else self._backbone
-        more = {"adapter_names": adapters} if group in _BY_ROW else {}
+        more = {"adapter_names": adapters} if group in self._by_row else {}
         output = model(**inputs, output_hidden_states=layers, **more)
         return torch.stack(output.hidden_states, dim=2) if layers else output.last_hidden_state
 
@@ -218,7 +219,9 @@ class Switchboard:
         if kind == "HEAD_ONLY" and config.bias == "none":
             return ""
         by_row = kind in _BY_ROW and not getattr(config, "use_dora", False)
-        group = kind if by_row else name
+        group = f"{kind} {getattr(config, 'placement', '')}" if by_row else name
+        if by_row:
+            self._by_row.add(group)
         config = _of_bare(config, prefix)
         with quiet_peft():
             if group not in self._structures:
@@ -230,6 +233,7 @@ class Switchboard:
         start = f"{WRAPPED}{prefix}."
         own = {WRAPPED + key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
         own = {key: value for key, value in own.items() if not key.startswith(f"{WRAPPED}pooler.")}
+        own |= {key: value for key, value in weights.items() if not key.startswith(WRAPPED)}  # shared by all layers
         set_peft_model_state_dict(self._structures[group], own, adapter_name=name)
         for parameter in self._structures[group].parameters():
             parameter.requires_grad_(False)

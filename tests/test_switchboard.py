@@ -140,3 +140,14 @@ def test_mistakes_are_named(backbone: str, tmp_path: Path) -> None:
     trained(str(tmp_path / "elsewhere"), tmp_path / "five", "five", "lora")
     with pytest.raises(ModelError, match="use a board of its own"):
         board.add("five", tmp_path / "five")
+
+
+@pytest.mark.parametrize("methods", [("houlsby", "parallel"), ("compacter", "vera"), ("vera", "lora")])
+def test_kinds_that_do_not_share_a_pass(methods: tuple[str, str], backbone: str, tmp_path: Path) -> None:
+    board, own = Switchboard(), {}
+    for number, (head, method) in enumerate(zip(("two", "five"), methods, strict=True)):
+        own[head] = trained(backbone, tmp_path / head, head, method, seed=number)
+        board.add(head, tmp_path / head)
+    tasks = ["two", "five"] * 3
+    for row, (name, logits) in enumerate(zip(tasks, board(BATCH, tasks), strict=True)):
+        assert torch.allclose(logits, expected(own[name], row), atol=1e-5), (row, name)

@@ -8,6 +8,14 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
+class _Output(BaseModelOutputWithPooling):  # type: ignore[misc]
+    """Also asked for what decoders and seq2seq models give besides: they have none of it here."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
 class GivenStates(nn.Module):
     """What comes as embeddings are the backbone's last states (B, T, H), or those of all layers (B, T, L, H).
 
@@ -23,4 +31,4 @@ class GivenStates(nn.Module):
         layers: Any = tuple(inputs_embeds.unbind(dim=2)) if inputs_embeds.dim() == 4 else None
         states: Any = inputs_embeds if layers is None else layers[-1]
         pooled = self.pooler(states) if self.pooler is not None else None
-        return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled, hidden_states=layers)
+        return _Output(last_hidden_state=states, pooler_output=pooled, hidden_states=layers)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from hfcourse import disk
 from hfcourse.backbones.lookup import GivenStates
-from hfcourse.data.batching import plan
 from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import bar, say
 from hfcourse.engine.setup import Setup
@@ -146,7 +145,7 @@ def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _S
     examples, backbone, device = task.splits[split], model.base_model, setup.accelerator.device
     first, mix = reads_first_alone(model), getattr(model, "reads_all_layers", False)
     tokens = setup.config.batch.eval_tokens or (4096 if device.type == "cpu" else 16384)
-    steps = plan(examples.lengths, examples=len(examples), tokens=tokens, shuffle=False)
+    steps = task.plan(split, examples=len(examples), tokens=tokens, shuffle=False)
     taken = {*inspect.signature(backbone.forward).parameters} - {"labels"}
     was_training = model.training
     model.to(device).eval()

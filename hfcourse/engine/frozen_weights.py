@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,14 +15,17 @@ from torch import nn
 def frozen_in_bf16(model: nn.Module) -> Iterator[None]:
     """Within the block the frozen matrices of projections are bf16, as autocast would cast them in every pass.
 
-    What is computed under autocast stays the same, bit for bit. Tied matrices are left alone: an embedding reads its
-    table as it is.
+    What is computed under autocast stays the same, bit for bit. Tied matrices are left alone, as an embedding reads its
+    table as it is; so are those that DoRA takes the norm of.
     """
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "lora_magnitude_vector")]
+    read = {id(layer.get_base_layer()) for layer in layers if len(layer.lora_magnitude_vector)}
     owners = Counter(id(p) for module in model.modules() for p in module.parameters(recurse=False))
     weights = [
         module.weight
         for module in model.modules()
         if type(module) is nn.Linear and not module.weight.requires_grad and owners[id(module.weight)] == 1
+        if id(module) not in read
     ]
     whole = [weight.data for weight in weights]
     for weight in weights:

@@ -10,6 +10,7 @@ from hfcourse.engine import optim
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import MovingAverage, Position, TrainState
 from hfcourse.engine.step import Steps
+from hfcourse.errors import ConfigError
 from hfcourse.model import parameter_counts
 from hfcourse.peft.wrap import unwrapped
 from hfcourse.tasks.base import Task
@@ -25,6 +26,8 @@ _SMALL_PASS = 2048
 def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     """Model, objective and optimizer, wrapped for the device and the processes."""
     config, accelerator = setup.config, setup.accelerator
+    if config.peft.drop_layers and accelerator.num_processes > 1:  # each would leave out other layers
+        raise ConfigError("peft.drop_layers needs a single process: leave it out, or use peft.skip_layers")
     objective = task.objective
     objective.bind(model)
     extra = list(objective.modules_to_train())

@@ -26,6 +26,19 @@ def share_ranks(model: nn.Module, step: int) -> None:
         tuner.update_and_allocate(step)
 
 
+def settle(model: nn.Module) -> None:
+    """Before saving: the ranks that the weights now hold are those that are kept.
+
+    The weights may be those of an earlier step, or an average, than the library's own list of ranks is of.
+    """
+    tuner = _tuner(model)
+    if tuner is not None:
+        pattern = {
+            name: (e != 0).flatten().tolist() for name, e in tuner.model.named_parameters() if ".lora_E." in name
+        }
+        tuner.peft_config[tuner.trainable_adapter_name].rank_pattern = pattern
+
+
 def resumes(model: nn.Module) -> bool:
     """Whether a checkpoint of weights and optimizer is all that training needs to go on.
 

@@ -139,6 +139,12 @@ class BottleneckModel(Tuner):
         finally:
             self.switches.rows = None
 
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As the library's own; the rules of a Compacter go too."""
+        super().delete_adapter(adapter_name)
+        for key in [key for key in self._rules if key[0] == adapter_name]:
+            del self._rules[key]
+
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         places = _places(self.model, peft_config)
         wanted = peft_config.target_modules
@@ -199,14 +205,18 @@ class BottleneckModel(Tuner):
 
     def _make(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> nn.Module:
         if not config.fuse:
-            return self._single(config, name, place)
+            return self._single(config, (name, ""), place)
         here = getattr(target, "bottleneck_adapters", {})
         return FusedAdapters(  # of a saved fusion, whose members come with it, none need be here
             place.width,
-            (copy.deepcopy(here[one]) if one in here else self._single(config, one, place) for one in config.fuse),
+            (
+                copy.deepcopy(here[one]) if one in here else self._single(config, (name, one), place)
+                for one in config.fuse
+            ),
         )
 
-    def _single(self, config: BottleneckConfig, name: str, place: _Place) -> nn.Module:
+    def _single(self, config: BottleneckConfig, name: tuple[str, str], place: _Place) -> nn.Module:
+        """One adapter; Compacter's share their rules by `name`: of the adapter, and of the member in a fusion."""
         hidden = max(1, place.width // config.reduction_factor)
         if not config.rules:
             return Adapter(place.width, hidden, config.activation, config.scaling, config.init)

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hfcourse.errors import ModelError
+from hfcourse.peft import adalora
 from hfcourse.peft.methods import method_config
 from hfcourse.peft.tuner import unwrap_heads
 from hfcourse.peft_settings import PeftSettings
@@ -42,9 +43,12 @@ def wrap(model: PreTrainedModel, settings: PeftSettings, revision: str = "main")
         if settings.method == "fusion":
             from hfcourse.peft.fusion import fuse
 
-            return fuse(model, settings.fuse, head)
-        config = method_config(model, settings, head)
-        return get_peft_model(model, config, revision=None if revision == "main" else revision)
+            wrapped: Any = fuse(model, settings.fuse, head)
+        else:
+            wrapped = get_peft_model(model, method_config(model, settings, head))
+        if revision != "main":
+            wrapped.peft_config["default"].revision = revision
+        return wrapped
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -108,7 +112,13 @@ def adapted_backbone(folder: str) -> tuple[str, str]:
     config = PeftConfig.from_pretrained(folder)
     if not config.base_model_name_or_path:
         raise ModelError(f"{folder}: {ADAPTER_CONFIG} names no backbone")
-    return str(config.base_model_name_or_path), config.revision or "main"
+    place = Path(config.base_model_name_or_path)
+    if place.is_absolute() and not place.is_dir():
+        raise ModelError(
+            f"{folder}: the backbone of this adapter is no longer at {place}: put it back, or write its new place into "
+            f"base_model_name_or_path of {ADAPTER_CONFIG}"
+        )
+    return str(place), config.revision or "main"
 
 
 def merged(model: Any, name: str) -> Any:
@@ -140,6 +150,7 @@ def save(model: Any, folder: Path) -> None:
     config = copy.deepcopy(inner.config)
     config.architectures = [type(inner).__name__]
     config.__dict__.pop("quantization_config", None)  # how it was trained; it also runs on the backbone as it is
+    adalora.settle(model)
     with quiet_peft():
         model.save_pretrained(folder)
         config.save_pretrained(folder)

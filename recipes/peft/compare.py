@@ -61,6 +61,8 @@ class Config:
             raise ConfigError(f"methods is {','.join(self.methods)!r}: name one or more, each once")
         if any(size < 1 for size in self.examples):
             raise ConfigError(f"examples is {','.join(map(str, self.examples))!r}: each must be 1 or more")
+        if self.finetune.peft.method != "full":
+            raise ConfigError(f"peft.method is {self.finetune.peft.method}: name what is compared with --methods")
         if not self.finetune.train.steps:
             raise ConfigError("finetune.train.steps is 0: give the optimizer steps that every run takes")
         if isinstance(self.finetune.task, TogetherConfig):

@@ -212,3 +212,47 @@ def test_small_passes_where_little_is_trained(backbone: str, monkeypatch: pytest
         monkeypatch.setattr(prepare, "parameter_counts", lambda model, n=trained: {"all": 1000, "trained": n})
         assert prepare._small_passes(model, "cpu") == expected
         assert prepare._small_passes(model, "cuda") == 0
+
+
+def test_adalora_saves_the_ranks_that_were_judged(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the best weights are of an early step, before ranks were dropped."""
+    scores = iter([0.9, *[0.1] * 40])
+    task = ToyTask()
+    monkeypatch.setattr(task, "score", lambda answers: {"accuracy": next(scores)})
+    run, config = new_run(tmp_path / "run"), config_of("adalora", train={"epochs": 6})
+    model = build(backbone, config)
+    metrics = fit(model, task, config, run).metrics
+    assert metrics["best_step"] < metrics["steps"]
+    batch = task.collate(task.splits["test"].take(range(8)), epoch=0)
+    with torch.no_grad():
+        assert torch.equal(models.load(run.path).eval()(**batch).logits, model.eval()(**batch).logits)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_frozen_decoder_runs_once(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes that read the last token: all states are kept."""
+    from tests.peft.tiny import make
+
+    make(family).base_model.save_pretrained(tmp_path / "backbone")
+    task, config = ToyTask(train=24, dev=8, test=8), config_of("linear", train={"epochs": 1})
+    losses = []
+    for name in ("once", "always"):
+        from hfcourse.engine import frozen
+
+        model = build(str(tmp_path / "backbone"), config)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        models.unwrapped(model).config.pad_token_id = 0
+        for key in ("dropout", "attention_dropout", "activation_dropout"):
+            for module in model.modules():
+                if isinstance(getattr(module, key, None), float):
+                    setattr(module, key, 0.0)
+        if name == "always":
+            monkeypatch.setattr(frozen, "_is_frozen", lambda model: False)
+        run = new_run(tmp_path / name)
+        fit(model, task, config, run)
+        losses.append([record["loss"] for record in run.read_log()])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
