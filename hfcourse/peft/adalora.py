@@ -32,11 +32,10 @@ def settle(model: nn.Module) -> None:
     The weights may be those of an earlier step, or an average, than the library's own list of ranks is of.
     """
     tuner = _tuner(model)
-    if tuner is not None:
-        pattern = {
-            name: (e != 0).flatten().tolist() for name, e in tuner.model.named_parameters() if ".lora_E." in name
-        }
-        tuner.peft_config[tuner.trainable_adapter_name].rank_pattern = pattern
+    config = None if tuner is None else tuner.peft_config[tuner.trainable_adapter_name]
+    if config is not None and config.rank_pattern:
+        named = tuner.model.named_parameters()
+        config.rank_pattern = {name: (e != 0).flatten().tolist() for name, e in named if ".lora_E." in name}
 
 
 def resumes(model: nn.Module) -> bool:
