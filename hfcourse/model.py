@@ -73,8 +73,10 @@ def build(
     own = _one_of_several(name, () if fresh or not isinstance(saved, HeadedConfig) else saved.specs, heads)
     model_class = None if own else native_class(inner, heads)
     torch.manual_seed(seed)
-    bits = peft.quantize if peft is not None else ""
     other_labels = model_class is not None and not fresh and has_other_labels(saved, heads[0])
+    bits = peft.quantize if peft is not None else ""
+    if bits and (fresh or other_labels or model_class is None or isinstance(saved, HeadedConfig)):
+        raise ConfigError(f"peft.quantize {bits} needs a pretrained model with one of transformers' own heads")
     model: Any
     if own:
         model = from_pretrained(HeadedModel, name, headed_config(inner, own), settings, need_trained_head)
@@ -82,23 +84,10 @@ def build(
         model = _headed(name, saved, inner, heads, settings, fresh, need_trained_head)
     else:
         describe_head(inner, heads[0], tokenizer)
-        arguments = attention_arguments(settings, model_class)
-        if bits and not fresh and not isinstance(saved, HeadedConfig):
-            arguments |= quantized(bits, model_class, inner)
-        if fresh:
-            model = model_class._from_config(inner, **arguments)
-        elif isinstance(saved, HeadedConfig):
-            model = model_class._from_config(inner, **arguments)
-            copy_backbone(backbone_of(name), model, name)
-        else:
-            model = from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
-            if other_labels:  # as many classes, but other ones: their weights would mislead
-                trained, model = model, model_class._from_config(inner, **arguments)
-                copy_backbone(trained, model, name)
-    if bits and not getattr(model, "is_quantized", False):
-        raise ConfigError(f"peft.quantize {bits} needs a pretrained model with one of transformers' own heads")
-    if bits:
-        keep_trainable(model)
+        model = _native(name, model_class, saved, inner, settings, fresh, need_trained_head, bits)
+        if other_labels:  # as many classes, but other ones: their weights would mislead
+            trained, model = model, model_class._from_config(inner, **attention_arguments(settings, model_class))
+            copy_backbone(trained, model, name)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
     new_head = fresh or other_labels or (model_class is not None and isinstance(saved, HeadedConfig))
@@ -216,6 +205,31 @@ def parameter_counts(model: torch.nn.Module) -> dict[str, int]:
         "all": sum(p.numel() for p in parameters),
         "trained": sum(p.numel() for p in parameters if p.requires_grad),
     }
+
+
+def _native(
+    name: str,
+    model_class: type[PreTrainedModel],
+    saved: PreTrainedConfig,
+    inner: PreTrainedConfig,
+    settings: BackboneConfig,
+    fresh: bool,
+    need_trained_head: bool,
+    bits: str,
+) -> PreTrainedModel:
+    """The transformers class, with fresh weights, a saved HeadedModel's backbone, or pretrained (and quantised)."""
+    arguments = attention_arguments(settings, model_class)
+    if fresh or isinstance(saved, HeadedConfig):
+        model: Any = model_class._from_config(inner, **arguments)
+        if not fresh:
+            copy_backbone(backbone_of(name), model, name)
+        return model  # type: ignore[no-any-return]
+    if bits:
+        arguments |= quantized(bits, model_class, inner)
+    model = from_pretrained(model_class, name, inner, settings, need_trained_head, **arguments)
+    if bits:
+        keep_trainable(model)
+    return model  # type: ignore[no-any-return]
 
 
 def _headed(

@@ -14,6 +14,7 @@ from hfcourse import model as models
 from hfcourse.engine.evaluate import predictions
 from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig
+from hfcourse.engine.step import Steps
 from hfcourse.errors import Interrupted, TrainingError
 from hfcourse.peft_settings import LEARNING_RATES, PeftSettings
 from hfcourse.run_folder import RunFolder
@@ -64,25 +65,29 @@ def test_checkpoints_hold_what_is_trained(backbone: str, tmp_path: Path) -> None
     assert not any(".base_layer." in name or ".original_module." in name for name in saved)
 
 
+def interrupted_and_resumed(
+    backbone: str, config: FitConfig, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunFolder:
+    """A run that a signal stops after step 7, taken up again to its end."""
+    broken, advance = new_run(place), Steps.advance
+
+    def stopped(self: Steps, signal_received: int) -> int:
+        return advance(self, signal_received) or (15 if self.state.position.step == 7 else 0)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Steps, "advance", stopped)
+        fit(build(backbone, config), ToyTask(), config, broken)
+    again = RunFolder.create(broken.path, broken.config, resume=True)
+    fit(build(backbone, config), ToyTask(), config, again)
+    return again
+
+
 @pytest.mark.parametrize("method", ["lora", "pfeiffer", "linear", "prefix", "bitfit"])
 def test_resumed_bit_for_bit(method: str, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(method, train={"save_every": 4})
     whole = new_run(tmp_path / "whole")
     fit(build(backbone, config), ToyTask(), config, whole)
-    broken = new_run(tmp_path / "broken")
-    from hfcourse.engine.step import Steps
-
-    advance = Steps.advance
-
-    def stopped(self: Steps, signal_received: int) -> int:
-        return advance(self, signal_received) or (15 if self.state.position.step == 7 else 0)
-
-    monkeypatch.setattr(Steps, "advance", stopped)
-    with pytest.raises(Interrupted):
-        fit(build(backbone, config), ToyTask(), config, broken)
-    monkeypatch.undo()
-    again = RunFolder.create(broken.path, broken.config, resume=True)
-    fit(build(backbone, config), ToyTask(), config, again)
+    again = interrupted_and_resumed(backbone, config, tmp_path / "broken", monkeypatch)
     assert untimed(again) == untimed(whole)
     ours, theirs = (load_file(run.model_dir / "adapter_model.safetensors") for run in (again, whole))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -95,18 +100,7 @@ def test_adalora_starts_again_and_ends_alike(backbone: str, tmp_path: Path, monk
     fit(model, ToyTask(), config, whole)
     kept = model.peft_config["default"].rank_pattern
     assert sum(sum(ranks) for ranks in kept.values()) == 2 * len(kept)  # 3 each at first, 2 each on average at last
-    broken = new_run(tmp_path / "broken")
-    from hfcourse.engine.step import Steps
-
-    advance = Steps.advance
-    monkeypatch.setattr(
-        Steps, "advance", lambda self, s: advance(self, s) or (15 if self.state.position.step == 7 else 0)
-    )
-    with pytest.raises(Interrupted):
-        fit(build(backbone, config), ToyTask(), config, broken)
-    monkeypatch.undo()
-    again = RunFolder.create(broken.path, broken.config, resume=True)
-    fit(build(backbone, config), ToyTask(), config, again)
+    again = interrupted_and_resumed(backbone, config, tmp_path / "broken", monkeypatch)
     assert untimed(again) == untimed(whole)
 
 
