@@ -1,4 +1,4 @@
-"""Full fine-tuning on GLUE, ours beside `transformers.Trainer` as it comes: dev scores over seeds, and speed.
+"""Fine-tuning on GLUE: ours beside `transformers.Trainer` as it comes, adapters beside all weights; scores and speed.
 
 MiniLM at the same settings on both sides (`minilm.py` says what is equal; weight decay is the Trainer's 0). The Trainer
 runs in fp32 with the system's allocator, ours in `--precision` with its own. Every (task, seed, learning rate, side) is
@@ -6,7 +6,11 @@ a fresh process, the sides in turn; its result is a line of `--out`, and what st
 benchmark that was stopped goes on with the same command. One such file belongs to one machine. With several rates each
 side takes the one with its best mean on dev. MNLI, with its two dev sets, is not among the tasks.
 
+The sides `full`, `lora` and `pfeiffer` are for each other: each has the learning rate that was best for it on
+pydocs/topic (docs/LOG.md), chosen there once.
+
     python benchmarks/glue.py --data_dir GLUE [--tasks cola mrpc stsb] [--seeds 3] [--lr 5e-5] [--out runs/glue.jsonl]
+    python benchmarks/glue.py --data_dir GLUE --sides full lora pfeiffer [...]
     python benchmarks/glue.py --table [--out runs/glue.jsonl]
 """
 
@@ -32,7 +36,7 @@ from hfcourse.suites.rows import GLUE
 TASKS = [row.name for row in GLUE.rows if row.splits == ("dev",)]
 LIMITS = {"sst2": 10_000}
 """Training rows, where not all."""
-KEY = ("task", "seed", "lr", "epochs", "batch", "limit", "precision")
+KEY = ("task", "seed", "lr", "epochs", "batch", "limit", "precision", "peft")
 """Settings that, with the side, tell one measurement from another."""
 
 
@@ -45,24 +49,37 @@ class Side:
     """Whether it may have our allocator."""
     precision: str = ""
     """Its own; that of the command line where empty."""
+    peft: str = "full"
+    """What is trained, as `--peft` has it."""
+    lr: float = 0.0
+    """Its own; those of the command line where 0."""
 
 
-SIDES = {"ours": Side("ours", tuned=True), "trainer": Side("trainer", tuned=False, precision="fp32")}
+SIDES = {
+    "ours": Side("ours", tuned=True),
+    "trainer": Side("trainer", tuned=False, precision="fp32"),
+    "full": Side("ours", tuned=True, lr=2e-4),
+    "lora": Side("ours", tuned=True, peft="lora", lr=1e-3),
+    "pfeiffer": Side("ours", tuned=True, peft="pfeiffer", lr=1e-3),
+}
 
 
 def jobs(given: argparse.Namespace) -> Iterator[tuple[str, Settings]]:
     """(side, settings) of all that is asked for; the sides follow each other."""
     precision = _resolved(given.precision)
     for task, seed, lr, side in itertools.product(given.tasks, range(given.seeds), given.lrs, given.sides):
+        if SIDES[side].lr and lr != given.lrs[0]:
+            continue  # it has one rate
         settings = Settings(
             task=task,
             data_dir=given.data_dir,
             seed=seed,
-            lr=lr,
+            lr=SIDES[side].lr or lr,
             epochs=given.epochs,
             batch=given.batch,
             limit=LIMITS.get(task, 0) if given.limit is None else given.limit,
             precision=SIDES[side].precision or precision,
+            peft=SIDES[side].peft,
         )
         yield side, settings
 
@@ -121,7 +138,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=Settings.batch)
     parser.add_argument("--limit", type=int, help="training rows, 0 for all (default: all, but 10,000 of SST-2)")
     parser.add_argument("--precision", choices=("bf16", "fp32", "auto"), default="bf16", help="of ours")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["ours", "trainer"])
     parser.add_argument("--out", type=Path, default=Path("runs/glue.jsonl"), help="the results file")
     parser.add_argument("--table", action="store_true", help="only print what the results file holds")
     parser.add_argument("--job", help=argparse.SUPPRESS)

@@ -16,7 +16,7 @@ Runs = dict[int, Record]
 """By seed."""
 
 ROWS = {row.name: row for row in GLUE.rows}
-PAIRS = [("ours", "trainer")]
+PAIRS = [("ours", "trainer"), ("lora", "full"), ("pfeiffer", "full")]
 """(side, what it is measured against)."""
 MALLOC = {"tuned glibc": "tuned glibc malloc", "system": "system malloc"}
 
@@ -46,7 +46,7 @@ def _section(section: Section, records: Sequence[Record]) -> str:
         sides[record["side"], record["precision"]][record["lr"]][record["seed"]] = record
     title = f"### {row.name}: {records[0]['rows']:,} training and {records[0]['dev_rows']:,} dev rows, "
     title += f"epochs {section.epochs}, batch {section.batch}"
-    head = ["side", "lr", *row.scores, "seconds", "peak MiB", "seeds", "set-up"]
+    head = ["side", "lr", "trained", *row.scores, "seconds", "peak MiB", "seeds", "set-up"]
     lines = [
         _line(name, precision, lr, rates[lr], row)
         for (name, precision), rates in sorted(sides.items())
@@ -69,7 +69,8 @@ def _line(side: str, precision: str, lr: float, runs: Runs, row: Row) -> list[st
     seconds, peak = (_median(runs, name) for name in ("seconds", "peak"))
     malloc = MALLOC[next(iter(runs.values()))["hardware"]["allocator"]]
     costs = [f"{seconds:.1f}", f"{peak / 2**20:,.0f}"]
-    return [side, f"{lr:g}", *scores, *costs, " ".join(map(str, sorted(runs))), f"{precision}, {malloc}"]
+    trained = f"{100 * next(iter(runs.values()))['trained']:.2g} %"
+    return [side, f"{lr:g}", trained, *scores, *costs, " ".join(map(str, sorted(runs))), f"{precision}, {malloc}"]
 
 
 def _best_rate(rates: dict[float, Runs], row: Row) -> Runs:

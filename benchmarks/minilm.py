@@ -45,6 +45,8 @@ class Settings:
     """fp32 or bf16 (autocast)."""
     weight_decay: float = 0.0
     """Ours; the Trainer stays at its default, 0."""
+    peft: str = "full"
+    """Ours: what is trained, as `--peft` has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Outcome:
     """Of the steps alone, without evaluation and saving."""
     peak: int
     """Bytes of memory above what was held before training; on a GPU of its memory."""
+    trained: float
+    """Share of the parameters that are trained."""
 
 
 def minilm() -> str:
@@ -96,14 +100,17 @@ def ours(settings: Settings) -> Outcome:
     from hfcourse.engine import machine
     from hfcourse.engine.fit import fit
     from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
+    from hfcourse.peft_settings import PeftSettings
     from hfcourse.run_folder import RunFolder
 
     machine.tune_allocator()
     task, tokenizer = make_task(settings)
-    net = models.build(minilm(), task.head, tokenizer=tokenizer, seed=settings.seed)
+    peft = PeftSettings(method=settings.peft)  # type: ignore[arg-type]
+    net = models.build(minilm(), task.head, tokenizer=tokenizer, seed=settings.seed, peft=peft)
     before = _held()
     config = FitConfig(
         seed=settings.seed,
+        peft=peft,
         batch=BatchConfig(examples=settings.batch),
         optim=OptimConfig(lr=settings.lr, warmup=0.0, weight_decay=settings.weight_decay),
         train=TrainConfig(
@@ -125,6 +132,7 @@ def ours(settings: Settings) -> Outcome:
         steps=found.metrics["steps"],
         seconds=float(found.metrics["step_seconds"]) + sum(allocated),
         peak=_peak() - before,
+        trained=(counts := models.parameter_counts(net))["trained"] / counts["all"],
     )
 
 
@@ -198,6 +206,7 @@ def trainer(settings: Settings) -> Outcome:
         steps=loop.state.global_step,
         seconds=clock[1] - clock[0],
         peak=_peak() - before,
+        trained=1.0,
     )
 
 
