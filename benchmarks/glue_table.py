@@ -69,7 +69,7 @@ def _line(side: str, precision: str, lr: float, runs: Runs, row: Row) -> list[st
     seconds, peak = (_median(runs, name) for name in ("seconds", "peak"))
     malloc = MALLOC[next(iter(runs.values()))["hardware"]["allocator"]]
     costs = [f"{seconds:.1f}", f"{peak / 2**20:,.0f}"]
-    trained = f"{100 * next(iter(runs.values()))['trained']:.2g} %"
+    trained = f"{100 * next(iter(runs.values()))['trained']:.1f} %"
     return [side, f"{lr:g}", trained, *scores, *costs, " ".join(map(str, sorted(runs))), f"{precision}, {malloc}"]
 
 

@@ -91,7 +91,8 @@ def override(config: T, arguments: Sequence[str], *, others: Sequence[str] = ())
     """A changed copy: ``--optim.lr 1e-4 --task.text=question --train.compile``.
 
     Dashes and underscores are the same. A switch may stand alone or be negated (``--no-train.compile``). A part with
-    ``named_by`` takes the value of that setting: ``--peft lora`` is ``--peft.method lora``.
+    ``named_by`` takes the value of that setting: ``--peft lora`` is ``--peft.method lora``. A part that is one of
+    several types takes the ``kind`` of another: ``--task tagging`` is that task with its own defaults.
 
     Args:
         config: the settings.
@@ -101,11 +102,15 @@ def override(config: T, arguments: Sequence[str], *, others: Sequence[str] = ())
     Raises:
         ConfigError: an unknown flag (with the nearest known one), a missing value or one of the wrong type.
     """
+    words = [(_spelt_out(flag, getattr(config, "aliases", {})), given) for flag, given in _flags(arguments)]
+    config = _with_kinds(config, dict(words))
+    unions = {name for name, _ in _unions(config)}
     known = dict(_leaves(config))
     short = dict(_short_names(config))
     changes: dict[str, Any] = {}
-    for flag, given in _flags(arguments):
-        flag = _spelt_out(flag, getattr(config, "aliases", {}))
+    for flag, given in words:
+        if flag in unions:
+            continue
         flag = short.get(flag, flag)
         name = flag.removeprefix("no_")
         negated = flag not in known and typed.is_switch(known.get(name))
@@ -150,6 +155,43 @@ def _changed(config: T, changes: Mapping[str, Any]) -> T:
         for key, value in changes.items()
     }
     return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _with_kinds(config: T, flags: Mapping[str, list[str]], prefix: str = "") -> T:
+    """A copy whose parts are of the kinds that flags name; a part of another kind has its own defaults."""
+    for name, parts in _unions(config, deep=False):
+        flag = prefix + name
+        if flag not in flags:
+            continue
+        kinds = {part.kind: part for part in parts}
+        given = flags[flag]
+        if len(given) != 1:
+            raise ConfigError(f"--{flag} takes one of {', '.join(kinds)}")
+        if given[0] not in kinds:
+            raise ConfigError(unknown(f"value of --{flag}", given[0], kinds))
+        if type(getattr(config, name)) is not kinds[given[0]]:
+            config = dataclasses.replace(config, **{name: kinds[given[0]]()})  # type: ignore[type-var]
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changed = _with_kinds(value, flags, f"{prefix}{field.name}.")
+            if changed is not value:
+                config = dataclasses.replace(config, **{field.name: changed})  # type: ignore[type-var]
+    return config
+
+
+def _unions(config: Any, prefix: str = "", *, deep: bool = True) -> Iterator[tuple[str, list[Any]]]:
+    """Parts that are one of several types, with those types."""
+    hints = _hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not dataclasses.is_dataclass(value):
+            continue
+        parts = [option for option in typed.options(hints[field.name]) if dataclasses.is_dataclass(option)]
+        if len(parts) > 1:
+            yield prefix + field.name, parts
+        if deep:
+            yield from _unions(value, f"{prefix}{field.name}.")
 
 
 def _from_words(flag: str, given: list[str], hint: Any) -> Any:

@@ -20,6 +20,8 @@ _NATIVE = {
     "multiple_choice": modeling_auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     "masked_lm": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING,
     "pair": modeling_auto.MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING,
+    "none": modeling_auto.MODEL_MAPPING,
+    "wav2vec2": modeling_auto.MODEL_FOR_PRETRAINING_MAPPING,
 }
 # Native classes with two heads, or one that no mapping names.
 _NATIVE_BY_TYPE = {
@@ -85,7 +87,7 @@ def describe_head(config: PreTrainedConfig, head: HeadSpec, tokenizer: PreTraine
     if head.kind == "span":
         config.num_labels = 2  # start and end, whatever the checkpoint's last head was
     config.use_cache = False  # decoders would hand back keys and values that no head reads
-    if config.pad_token_id is None and tokenizer is not None:
+    if tokenizer is not None and config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id  # GPT's classifiers read the last token that is no padding
 
 

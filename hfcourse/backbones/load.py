@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfcourse.backbones.presets import PRESETS, preset_config
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.presets import SPEECH_PRESETS
 from hfcourse.errors import ModelError, unknown
 
 if TYPE_CHECKING:
@@ -62,8 +63,10 @@ def load_config(name: str, settings: BackboneConfig, tokenizer: PreTrainedTokeni
     """
     from transformers import AutoConfig
 
+    import hfcourse.backbones.speech.nets  # noqa: F401 - its configs become known by being imported
+
     if name in PRESETS:
-        if tokenizer is None:
+        if tokenizer is None and name not in SPEECH_PRESETS:
             raise ModelError(f"preset {name!r} needs a tokenizer: it has no vocabulary of its own")
         config = preset_config(name, tokenizer)
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hfcourse.backbones.speech.presets import SPEECH_PRESETS
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -58,18 +60,21 @@ def _nomic(size: str) -> dict[str, Any]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
+    **SPEECH_PRESETS,
     **{f"bert-{size}": _bert(size) for size in _SIZES},
     **{f"modernbert-{size}": _modern(size) for size in _SIZES},
     **{f"nomicbert-{size}": _nomic(size) for size in _SIZES},
 }
 
 
-def preset_config(name: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
-    """The transformers config of a preset, with the tokenizer's vocabulary and special tokens."""
+def preset_config(name: str, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
+    """The transformers config of a preset, with the tokenizer's vocabulary and special tokens where it reads text."""
     from transformers import AutoConfig
 
     settings = dict(PRESETS[name])
     model_type = settings.pop("model_type")
+    if tokenizer is None:
+        return AutoConfig.for_model(model_type, **settings)
     special = {
         "pad_token_id": tokenizer.pad_token_id,
         "cls_token_id": tokenizer.cls_token_id,

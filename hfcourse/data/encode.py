@@ -47,7 +47,19 @@ def encode(
     arguments: Mapping[str, Any] | None = None,
     length: str = "input_ids",
 ) -> EncodedExamples:
-    """Encode a table in batches; the result is cached on disk beside the table's own files.
+    """Encode a table in batches (`mapped`); `length` names the encoded column whose items are the tokens of a row."""
+    return EncodedExamples(mapped(table, function, key=key, keep=keep, arguments=arguments), length)
+
+
+def mapped(
+    table: datasets.Dataset,
+    function: Callable[..., Columns],
+    *,
+    key: Mapping[str, Any],
+    keep: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+) -> datasets.Dataset:
+    """A pure function over a table, in batches; the result is cached on disk beside the table's own files.
 
     Args:
         table: the examples.
@@ -56,7 +68,6 @@ def encode(
             `tokenizer_key` there, never the tokenizer (its mutable state would change the name of the cache).
         keep: columns of the table that stay beside the encoded ones (only where the number of rows stays).
         arguments: what the function needs.
-        length: the encoded column whose items are the tokens of a row.
     """
     import datasets
 
@@ -70,7 +81,7 @@ def encode(
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        encoded = table.map(
+        return table.map(
             lambda columns: function(columns, **bound),
             batched=True,
             remove_columns=drop,
@@ -79,7 +90,6 @@ def encode(
     finally:
         if not bars:
             datasets.enable_progress_bars()
-    return EncodedExamples(encoded, length)
 
 
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:

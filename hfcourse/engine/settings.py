@@ -60,6 +60,9 @@ class BatchConfig:
     """Most examples in one optimizer step, over all processes together."""
     tokens: int = 0
     """Most padded tokens in one optimizer step, over all processes together; 0 for no such bound."""
+    seconds: float = 0.0
+    """Sound: most padded seconds in one optimizer step, over all processes together; 0 for no such bound. Wherever
+    tokens are counted, sound counts 100 a second."""
     micro_tokens: int = 0
     """Most padded tokens in one forward pass of one process; what exceeds it is accumulated. 0 for no such bound (on
     CPU, where little is trained: 2,048). Halved by itself when the device runs out of memory."""
@@ -71,6 +74,13 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.examples < 1:
             raise ConfigError(f"batch.examples is {self.examples}: it must be 1 or more")
+        if self.tokens and self.seconds:
+            raise ConfigError("batch.tokens and batch.seconds bound the same: give one of them")
+
+    @property
+    def budget(self) -> int:
+        """Most padded tokens (of sound: frames of 10 ms) in one step; 0 for no bound."""
+        return self.tokens or round(100 * self.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

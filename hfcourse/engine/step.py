@@ -27,6 +27,11 @@ from hfcourse.objectives import Objective
 from hfcourse.peft import adalora
 from hfcourse.tasks.base import Batch, Task
 
+_GRACE = 100
+"""Steps after which signs of collapse count: before, nothing has been learned yet."""
+_SICK_WINDOWS = 5
+"""So many log windows in turn must show a collapse."""
+
 
 class _Done(NamedTuple):
     """What one step left for the log; tensors stay on the device until someone reads them."""
@@ -54,6 +59,7 @@ class Steps:
     _plan_epoch: int = -1
     _window: list[_Done] = field(default_factory=list)
     _window_began: float = 0.0
+    _sick: int = 0
     note: str = ""
     """Loss and tokens/s of the last window, for the progress bar."""
 
@@ -132,12 +138,30 @@ class Steps:
             **logs,
             "lr": window[-1].lr,
             "grad_norm": _mean([float(done.grad_norm) for done in window]),
-            "tokens": tokens,
-            "tokens_per_s": round(tokens / seconds, 1),
+            **self._speed(tokens, seconds),
             "seconds": round(seconds, 3),
         }
         self.setup.log(record, self.state, epoch=self.epoch)
-        self.note = f"loss {loss:.4f}  {tokens / seconds:,.0f} tokens/s"
+        self._look_for_collapse(logs)
+        unit, scale = ("s of audio/s", 100) if self.task.hears else ("tokens/s", 1)
+        self.note = f"loss {loss:.4f}  {tokens / scale / seconds:,.0f} {unit}"
+
+    def _speed(self, tokens: int, seconds: float) -> dict[str, float]:
+        """What a log window has read, and how fast."""
+        if self.task.hears:
+            return {"audio_seconds": tokens / 100, "audio_per_s": round(tokens / 100 / seconds, 2)}
+        return {"tokens": tokens, "tokens_per_s": round(tokens / seconds, 1)}
+
+    def _look_for_collapse(self, logs: dict[str, float]) -> None:
+        """Stop where the objective has called what it learns a collapse for several windows in turn."""
+        name = self.objective.collapse(logs) if self.state.position.step > _GRACE else ""
+        self._sick = self._sick + 1 if name else 0
+        if self._sick >= _SICK_WINDOWS:
+            good = self.setup.run.newest_good_checkpoint()
+            raise TrainingError(
+                f"step {self.state.position.step}: {name}; training stops, as nothing is learned any more; last "
+                f"checkpoint: {good or 'none'}; lower --optim.lr, warm up longer, or try another seed"
+            )
 
     def _plan_of(self, epoch: int) -> Plan:
         if epoch != self._plan_epoch or self._plan is None:
@@ -148,7 +172,7 @@ class Steps:
             self._plan = self.task.plan(
                 "train",
                 examples=batch.examples,
-                tokens=batch.tokens,
+                tokens=batch.budget,
                 bucket=batch.bucket,
                 seed=config.seed,
                 epoch=epoch,
@@ -179,6 +203,7 @@ class Steps:
         )
         # A process without a row still takes part in the exchange of gradients, with a weight of nothing.
         idle = not parts
+        self._expect_next()
         batches = [self.task.collate(examples.take(part), epoch=position.epoch) for part in parts or [rows[:1]]]
         counts = [dict.fromkeys(c, 0) if idle else c for c in map(self.objective.counts, batches)]
         totals, stop = self._totals(counts, signal_received)
@@ -194,6 +219,16 @@ class Steps:
             losses = {term: accelerator.reduce(value, "sum") for term, value in losses.items()}
             logs = {name: accelerator.reduce(value, "sum") for name, value in logs.items()}
         return losses, logs, stop
+
+    def _expect_next(self) -> None:
+        """Let examples that are decoded (sound) begin with the next step's while this one is learned."""
+        expect = getattr(self.task.splits["train"], "expect", None)
+        position = self.state.position
+        if expect is None or position.offset + 1 >= len(self._plan_of(position.epoch)):
+            return
+        accelerator = self.setup.accelerator
+        rows = self._plan_of(position.epoch)[position.offset + 1]
+        expect(rows[accelerator.process_index :: accelerator.num_processes])
 
     def _backward(
         self,

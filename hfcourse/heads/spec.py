@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-HeadKind = Literal["sequence", "frame", "span", "multiple_choice", "masked_lm", "pair", "replaced_tokens"]
+HeadKind = Literal[
+    "sequence", "frame", "span", "multiple_choice", "masked_lm", "pair", "replaced_tokens", "none", "wav2vec2"
+]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["native", "cls", "mean", "max", "attentive"]
 Layers = Literal["last", "mix", "exits"]
@@ -18,7 +20,9 @@ class HeadSpec:
     kind: HeadKind
     """sequence: one answer for the whole input; frame: one for each state; span: a start and an end;
     multiple_choice: one score for each choice; masked_lm: a word for each masked position; pair: do two
-    segments belong together (next sentence, sentence order); replaced_tokens: real or replaced, for each state."""
+    segments belong together (next sentence, sentence order); replaced_tokens: real or replaced, for each state;
+    none: the backbone alone, whose objective brings what it needs; wav2vec2: transformers' own codebook and
+    projections of wav2vec 2.0."""
     labels: tuple[str, ...] = ()
     """Names of the classes in the order of their numbers; for regression one name for each target."""
     problem: Problem = "single_label_classification"

@@ -57,6 +57,10 @@ class Objective:
     def after_step(self, step: int) -> None:
         """Called after each optimizer step: teachers, codebooks and schedules of masks are updated here."""
 
+    def collapse(self, logs: Mapping[str, float]) -> str:
+        """The name of a collapse and the figure that shows it, from a log window's means; empty in health."""
+        return ""
+
 
 class Supervised(Objective):
     """The model's own loss over ``labels`` (or start and end positions), as its forward computes it."""

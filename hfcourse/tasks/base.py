@@ -26,7 +26,7 @@ class Examples(Protocol):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens (or frames) of each row, int64 of shape (rows,): what batches are bucketed by."""
+        """Tokens (of sound: frames of 10 ms) of each row, int64 of shape (rows,): what batches are bucketed by."""
 
     def __len__(self) -> int: ...
 
@@ -35,12 +35,9 @@ class Examples(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskContext:
+class Context:
     """What a task needs to know beyond its own settings when it is built."""
 
-    tokenizer: PreTrainedTokenizerBase
-    max_length: int = 512
-    """Longest input in tokens; longer ones are cut (and counted in the log) or refused under `strict`."""
     seed: int = 0
     """Decides every draw of the task (a dev split cut off, masks, negatives)."""
     limit: int = 0
@@ -63,6 +60,30 @@ class TaskContext:
         return (self.dev_limit if split == "dev" else 0) or self.limit
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskContext(Context):
+    """The same for tasks on text."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int = 512
+    """Longest input in tokens; longer ones are cut (and counted in the log) or refused under `strict`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechContext(Context):
+    """The same for tasks on sound."""
+
+    extractor: Any
+    """The backbone's feature extractor: the rate of the sound, and how the backbone's input is made."""
+    backbone: Any
+    """The backbone's config: it tells how many states so many samples have."""
+
+    @property
+    def rate(self) -> int:
+        """Samples a second."""
+        return int(self.extractor.sampling_rate)
+
+
 class Task(ABC):
     """Data + metric + which head and objective."""
 
@@ -76,6 +97,8 @@ class Task(ABC):
     """Whether a larger score is better."""
     augments: bool = False
     """Whether `collate` draws, so that a row has other inputs in each epoch."""
+    hears: bool = False
+    """Whether its examples are sound: lengths are frames of 10 ms, and logs tell seconds of audio."""
     splits: Mapping[str, Examples]
     """Encoded ``train``, ``dev`` and ``test`` where they exist; `fit` trains on the first and selects on the second."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfcourse.errors import DataError, ModelError
-from hfcourse.tasks.base import TaskContext
+from hfcourse.tasks.base import Context, TaskContext
 
 if TYPE_CHECKING:
     import datasets
@@ -22,7 +22,7 @@ TARGET = "_target"
 """Column of numbers for the loss."""
 
 
-def load_tables(data: str, data_dir: str | None, context: TaskContext, new: str | None) -> Tables:
+def load_tables(data: str, data_dir: str | None, context: Context, new: str | None) -> Tables:
     """All splits, or with `new` only that file's rows under ``test``."""
     from hfcourse.data.loading import load
 
@@ -61,7 +61,7 @@ def with_column(table: datasets.Dataset, name: str, values: list[Any]) -> datase
 
 
 def lenient(
-    read: Callable[[str, datasets.Dataset], list[Any]], context: TaskContext
+    read: Callable[[str, datasets.Dataset], list[Any]], context: Context
 ) -> Callable[[str, datasets.Dataset], list[Any]]:
     """`read` for new rows: labels that do not fit are left aside with a note, the rows are answered all the same."""
 
@@ -107,7 +107,7 @@ def refuse_unlabelled(targets: Sequence[Any], name: str, split: str) -> None:
         raise DataError(f"{name}, {split}, row {row}: no label: fill it in or leave the row out")
 
 
-def with_dev(tables: Tables, context: TaskContext, *, share: float, by: str | None = None) -> Tables:
+def with_dev(tables: Tables, context: Context, *, share: float, by: str | None = None) -> Tables:
     """Cut a dev split off the training one where none is given; `by` a column, its values keep their shares.
 
     Which rows go is drawn by seed and row, so that the same table is always cut the same way.
@@ -134,7 +134,7 @@ def with_dev(tables: Tables, context: TaskContext, *, share: float, by: str | No
     return tables | {"train": train.select(np.flatnonzero(~held)), "dev": train.select(np.flatnonzero(held))}
 
 
-def limited(tables: Tables, context: TaskContext, *, train: int = 0) -> Tables:
+def limited(tables: Tables, context: Context, *, train: int = 0) -> Tables:
     """At most `context.limit_of` rows of each split (of the training one `train`, if given), in the order of the table.
 
     They are drawn by seed; what a smaller limit keeps, a larger one keeps too.
@@ -222,7 +222,7 @@ def find_labels(values: Iterable[Any]) -> tuple[str, ...]:
         return tuple(sorted(words))
 
 
-def in_models_order(names: tuple[str, ...], context: TaskContext, name: str) -> tuple[str, ...]:
+def in_models_order(names: tuple[str, ...], context: Context, name: str) -> tuple[str, ...]:
     """The data's labels in the order of an already fine-tuned model, where that has them all (and maybe more)."""
     theirs = context.model_labels
     if not theirs:

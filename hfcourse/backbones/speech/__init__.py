@@ -1,0 +1,1 @@
+"""Backbones that hear. Importing this package makes their configs known to `AutoConfig` and `AutoModel`."""

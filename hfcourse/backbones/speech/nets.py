@@ -1,0 +1,11 @@
+"""Our own nets for sound, known to `AutoConfig` and `AutoModel` once this module is imported."""
+
+from __future__ import annotations
+
+from transformers import AutoConfig, AutoModel
+
+from hfcourse.backbones.speech.frames import FramesConfig, FramesModel
+
+for _config, _model in ((FramesConfig, FramesModel),):
+    AutoConfig.register(_config.model_type, _config)
+    AutoModel.register(_config, _model)

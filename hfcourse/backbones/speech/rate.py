@@ -1,0 +1,56 @@
+"""How many states a speech backbone has for so many samples: read off its config, before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def state_counts(config: Any, samples: T) -> T:
+    """States for `samples` (a number, an array or a tensor of whole numbers), 0 where there are too few.
+
+    Args:
+        config: of a backbone whose front end is strided convolutions (``conv_kernel``, ``conv_stride``: wav2vec 2.0
+            and its kin, our own nets), or one that reads a fixed stretch of sound (Whisper: ``max_source_positions``).
+        samples: at the rate of the backbone.
+
+    Raises:
+        ValueError: a config that tells neither.
+    """
+    counts: Any = samples
+    if hasattr(config, "conv_kernel"):
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            counts = (counts - kernel) // stride + 1
+            counts = counts * (counts > 0)
+        return counts  # type: ignore[no-any-return]
+    if hasattr(config, "max_source_positions"):  # always 30 s, two frames of 10 ms a state: these hold sound
+        counts = -(-counts // stride(config))
+        return counts - (counts - config.max_source_positions) * (counts > config.max_source_positions)  # type: ignore[no-any-return]
+    raise ValueError(f"{config.model_type}: no convolutions in its config tell how samples become states")
+
+
+def stride(config: Any) -> int:
+    """Samples from one state to the next."""
+    if hasattr(config, "conv_stride"):
+        product = 1
+        for step in config.conv_stride:
+            product *= step
+        return product
+    return 320  # Whisper's two frames of 10 ms at 16 kHz
+
+
+def shortest(config: Any) -> int:
+    """The fewest samples that give a state."""
+    if not hasattr(config, "conv_kernel"):
+        return 1
+    needed = 1
+    for kernel, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+        needed = (needed - 1) * step + kernel
+    return needed
+
+
+def is_speech(config: Any) -> bool:
+    """Whether a backbone hears: its input are samples, or features made of them."""
+    whisper = hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")
+    return whisper or hasattr(config, "conv_kernel")

@@ -1,0 +1,142 @@
+"""Sound as backbones take it: one channel of float32 samples at one rate, read by soundfile from any container."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CLIPPED = 0.05
+"""A recording with a larger share of its samples at full scale is called clipped: speech is cut off there."""
+_SILENT = 1e-5
+"""Nothing in a silent recording is louder (a hundredth of what the last bit of 16 is worth is 3e-7)."""
+
+
+class UnreadableAudio(ValueError):
+    """A recording that holds no sound; its text says why."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where a recording's sound is: a file or its bytes, whole or from `start` on for `duration` seconds."""
+
+    path: str
+    """Of the file; of bytes, the name that messages show."""
+    content: bytes | None = None
+    """The file's bytes where they do not lie in a file."""
+    start: float = 0.0
+    """Seconds."""
+    duration: float = 0.0
+    """Seconds; 0 for all to the end."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], column: str = "audio") -> Part:
+        """The part that a row's cell names; ``start`` and ``duration`` of the row say where it is cut."""
+        cell = row[column]
+        return cls(
+            path=str(cell.get("path") or ""),
+            content=cell.get("bytes"),
+            start=float(row.get("start") or 0.0),
+            duration=float(row.get("duration") or 0.0),
+        )
+
+
+def header(part: Part) -> tuple[int, int]:
+    """(samples in a channel, samples a second) of a part, without decoding it.
+
+    Raises:
+        UnreadableAudio: no such file, or nothing that soundfile reads.
+    """
+    with _opened(part) as sound:
+        _, count = _span(part, sound.frames, sound.samplerate)
+        return count, int(sound.samplerate)
+
+
+def decode(part: Part, rate: int) -> np.ndarray:
+    """The samples of a part, float32 (samples,), its channels averaged, at `rate` samples a second.
+
+    Raises:
+        UnreadableAudio: no such file, or nothing that soundfile reads to its end.
+    """
+    import soundfile
+
+    with _opened(part) as sound:
+        first, count = _span(part, sound.frames, sound.samplerate)
+        own_rate = int(sound.samplerate)
+        try:
+            sound.seek(first)
+            samples = sound.read(count, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise UnreadableAudio(f"damaged ({_reason(error)})") from error
+    if len(samples) < count:
+        raise UnreadableAudio(f"truncated: {len(samples)} of {count} samples are there")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    return np.ascontiguousarray(mono) if own_rate == rate else resample(mono, own_rate, rate)
+
+
+def resample(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
+    """Samples (samples,) at another rate: ceil(samples x rate / own_rate) of them (torchaudio's windowed sinc)."""
+    import torch
+    import torchaudio.functional
+
+    with torch.no_grad():
+        changed: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), own_rate, rate).numpy()
+    return changed
+
+
+def resampled_length(samples: int | np.ndarray, own_rate: int | np.ndarray, rate: int) -> Any:
+    """How many samples `resample` gives."""
+    return -(-samples * rate // own_rate)
+
+
+def fault(samples: np.ndarray, shortest: int) -> str:
+    """Why nothing can be learned from samples (samples,); empty where something can.
+
+    Args:
+        samples: decoded, at the backbone's rate.
+        shortest: samples that the backbone needs for one state.
+    """
+    if not len(samples):
+        return "empty"
+    if not np.isfinite(samples).all():
+        return "holds nan or inf"
+    if len(samples) < shortest:
+        return f"too short: {len(samples)} samples, and the model needs {shortest}"
+    loudest = np.abs(samples)
+    if loudest.max() < _SILENT:
+        return "silent"
+    if (loudest >= 0.999 * max(loudest.max(), 1.0)).mean() > CLIPPED:
+        return "clipped"
+    return ""
+
+
+def _opened(part: Part) -> Any:
+    import soundfile
+
+    if part.content is None and not Path(part.path).is_file():
+        raise UnreadableAudio("no such file")
+    try:
+        return soundfile.SoundFile(part.path if part.content is None else io.BytesIO(part.content))
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise UnreadableAudio(f"not audio ({_reason(error)})") from error
+
+
+def _span(part: Part, frames: int, rate: int) -> tuple[int, int]:
+    """First sample and number of samples of a part, at the file's own rate.
+
+    Raises:
+        UnreadableAudio: the part begins behind the end.
+    """
+    first = round(part.start * rate)
+    if first > frames:
+        raise UnreadableAudio(f"ends at {frames / rate:.2f} s, before the part that begins at {part.start:.2f} s")
+    count = round(part.duration * rate) if part.duration else frames - first
+    return first, min(count, frames - first)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", None) or error).strip().rstrip(".").splitlines()[0]

@@ -1,0 +1,1 @@
+"""Self-supervised learning from sound: one file a kind of objective, all behind `SpeechObjective`."""

@@ -1,0 +1,100 @@
+"""Masked frames are drawn again: Mockingjay (arXiv 1910.12638), and TERA (2007.06028), which masks channels too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hfcourse.data.spans import fixed_spans
+from hfcourse.objectives.base import Batch, Output
+from hfcourse.objectives.speech.autoregressive import constant_frames, spread
+from hfcourse.objectives.speech.base import Draws, SpeechObjective
+from hfcourse.objectives.speech.settings import Mockingjay
+from hfcourse.peft.wrap import unwrapped
+
+_SPANS, _ACTIONS, _CHANNELS, _NOISE, _ELSEWHERE = range(1, 6)
+"""Streams of draws."""
+_KEEP, _REPLACE = 0.1, 0.2
+"""As in BERT: of the utterances a tenth keeps its frames, the next tenth gets others, the rest zeros."""
+
+
+class MaskedFrames(SpeechObjective):
+    """Mean absolute error of the drawn frames at masked positions.
+
+    The batch holds ``frame_mask`` (B, S) bool, ``action`` (B,) in [0, 1) and ``elsewhere`` (B, S), the frames that
+    replace others; for TERA ``blanked`` (B, 2), the band of channels that is blanked as shares of them all, and
+    ``noise`` (B,), the deviation of what is added.
+    """
+
+    def __init__(self, settings: Mockingjay) -> None:
+        self.settings = settings
+        self.head_module: Any = None
+
+    def bind(self, model: nn.Module) -> None:
+        config: Any = unwrapped(model).config
+        hidden, channels = config.hidden_size, config.feature_size
+        self.head_module = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.GELU(), nn.LayerNorm(hidden), nn.Linear(hidden, channels)
+        )
+
+    def modules_to_train(self) -> list[nn.Module]:
+        return [self.head_module]
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {"frames": int(batch["frame_mask"].sum())}
+
+    def draw(self, states: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+        settings, width = self.settings, int(states.max())
+        mask = fixed_spans(states, settings.mask_rate, settings.span, draws(_SPANS, width))
+        drawn: dict[str, np.ndarray] = {
+            "frame_mask": mask,
+            "action": draws(_ACTIONS, 1)[:, 0].astype(np.float32),
+            "elsewhere": (draws(_ELSEWHERE, width) * states[:, None]).astype(np.int64),
+        }
+        if settings.channels:
+            share, first = draws(_CHANNELS, 2).T
+            blanked = share * settings.channels
+            begin = first * (1 - blanked)
+            drawn["blanked"] = np.stack([begin, begin + blanked], axis=1).astype(np.float32)
+        if settings.magnitude:
+            seeds = draws(_NOISE, 2)
+            # In 15 % of the utterances, as the paper has it.
+            drawn["noise"] = np.where(seeds[:, 0] < 0.15, settings.magnitude, 0.0).astype(np.float32)
+        return drawn
+
+    def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
+        inner: Any = unwrapped(model)
+        frames, counts = inner.features(batch["input_values"], batch.get("attention_mask"))
+        mask = batch["frame_mask"][:, : frames.shape[1]]
+        heard = corrupted(frames, mask, batch, channels=inner.config.mels)
+        states = model(features=heard, counts=counts).last_hidden_state
+        # Only what is judged is drawn.
+        drawn = self.head_module(states[mask]).float()
+        loss = (drawn - frames[mask]).abs().mean()
+        share = len(drawn) / batch["states"].sum()
+        logs = {"frames/spread": spread(drawn, frames[mask]), "frames/masked": share * len(drawn)}
+        return Output(losses={"frames": loss}, logs=logs)
+
+    def collapse(self, logs: Mapping[str, float]) -> str:
+        return constant_frames(logs)
+
+
+def corrupted(frames: Tensor, mask: Tensor, batch: Batch, *, channels: int) -> Tensor:
+    """Frames (B, S, C) as the model hears them: masked ones zeroed, replaced or kept, channels blanked, noise added."""
+    action = batch["action"][:, None, None]
+    places = batch["elsewhere"][:, : frames.shape[1], None].expand_as(frames)
+    altered = torch.where(action < _KEEP, frames, torch.where(action < _REPLACE, frames.gather(1, places), 0.0))
+    heard = torch.where(mask[..., None], altered, frames)
+    if "blanked" in batch:
+        # Channel c of every stacked frame and every order of differences is the same band.
+        band = (torch.arange(frames.shape[2], device=frames.device) % channels) / channels
+        first, last = batch["blanked"][:, :1], batch["blanked"][:, 1:]
+        blank = (band >= first) & (band < last)
+        heard = heard.masked_fill(blank[:, None, :], 0.0)
+    if "noise" in batch:
+        heard = heard + batch["noise"][:, None, None] * torch.randn_like(heard)
+    return heard

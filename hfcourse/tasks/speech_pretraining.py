@@ -1,0 +1,97 @@
+"""Self-supervised learning from sound: recordings without labels, and one of the objectives that the course names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hfcourse.errors import ConfigError, DataError
+from hfcourse.objectives.speech.settings import APC, Method
+from hfcourse.tasks.base import Batch, Row, SpeechContext, Task
+
+if TYPE_CHECKING:
+    from hfcourse.objectives import Objective
+
+_CROPS = 0
+"""Stream of draws; the objective's own begin at 1."""
+_DEV_LIMIT = 200
+"""Recordings of a dev or test split that are answered: far more than enough for a stable loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechPretrainingConfig:
+    """Which recordings, and what is learned from them."""
+
+    kind: ClassVar[str] = "speech_pretraining"
+    data: str = "spoken/unlabelled"
+    """A builder (spoken/unlabelled, librispeech/all, audio_folder), or a Hub id; labels are passed over."""
+    data_dir: str | None = None
+    """Raw files, for builders that read some."""
+    longest: float = 8.0
+    """Seconds; of longer recordings another part is heard in each epoch."""
+    method: Method = field(default_factory=APC)
+    """What is learned; ``--task.method hubert`` for HuBERT's."""
+
+    def __post_init__(self) -> None:
+        if self.longest <= 0:
+            raise ConfigError(f"task.longest is {self.longest}: it must be above 0 seconds")
+
+    def build(self, context: SpeechContext) -> SpeechPretraining:
+        """Find the recordings and look at each once."""
+        return SpeechPretraining(self, context)
+
+
+class SpeechPretraining(Task):
+    """Recordings whose labels come from themselves."""
+
+    maximize = False
+    augments = True
+    hears = True
+    metric = "loss"
+
+    def __init__(self, config: SpeechPretrainingConfig, context: SpeechContext) -> None:
+        from hfcourse.tasks import tables
+        from hfcourse.tasks.sound import clips_of
+
+        self.config, self.context, self.name = config, context, config.data
+        self._objective = config.method.build()
+        self.head = self._objective.head
+        raw = tables.with_dev(tables.load_tables(config.data, config.data_dir, context, None), context, share=0.05)
+        if "train" not in raw:
+            raise DataError(f"{config.data}: no training split: there is nothing to learn from")
+        self.splits = {}
+        for split, table in tables.limited(raw, context).items():
+            if split != "train" and not context.limit_of(split):
+                table = table.select(range(min(_DEV_LIMIT, len(table))))
+            self.splits[split] = clips_of(table, f"{config.data}, {split}", context, longest=config.longest)
+
+    @property
+    def objective(self) -> Objective:
+        return self._objective
+
+    def collate(self, rows: list[Row], *, epoch: int) -> Batch:
+        import numpy as np
+        import torch
+
+        from hfcourse.objectives.speech.base import Draws
+        from hfcourse.tasks.sound import crops, inputs_of, states_in
+
+        source = rows[0]["source"]
+        numbers = np.array([row["row"] for row in rows])
+        draws = Draws(self.context.seed, epoch, numbers)
+        positions = draws(_CROPS, 1)[:, 0] if epoch >= 0 else np.zeros(len(rows))
+        heard = crops(source.waveforms(numbers), source.longest, positions)
+        batch = inputs_of(heard, self.context)
+        states = states_in(batch, self.context)
+        drawn = {"states": states, **self._objective.draw(states, draws)}
+        return batch | {name: torch.from_numpy(values) for name, values in drawn.items()}
+
+    def predict(self, logits: Any, batch: Batch) -> list[Any]:
+        """Nothing is answered: losses and what shows health are the scores."""
+        return [None] * len(batch["sample_counts"])
+
+    def answers(self, split: str, predictions: list[Any]) -> list[dict[str, Any]]:
+        return []
+
+    def score(self, answers: list[dict[str, Any]]) -> dict[str, float]:
+        return {}

@@ -1,0 +1,1 @@
+"""Self-supervised learning of text: pretrain a BERT, fine-tune it, see why it works."""
