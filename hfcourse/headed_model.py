@@ -14,6 +14,8 @@ from transformers.utils.generic import ModelOutput
 
 from hfcourse.backbones.load import from_scratch
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.features import mask_of
+from hfcourse.backbones.speech.rate import state_counts
 from hfcourse.errors import ModelError
 from hfcourse.heads.base import Head, LayerMix, States
 from hfcourse.heads.exits import ExitsHead
@@ -129,15 +131,18 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
 
     def inputs_of(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """What of a batch the backbone takes."""
-        return {key: value for key, value in batch.items() if key in self._inputs and "label" not in key}
+        names = self._inputs | {"inputs_embeds"}  # states that are known already
+        return {key: value for key, value in batch.items() if key in names and "label" not in key}
 
     def encode(self, batch: dict[str, Tensor]) -> States:
-        """Run the backbone. Inputs may be (B, T) or (B, choices, T); labels are passed over."""
+        """Run the backbone. Tokens may be (B, T) or (B, choices, T); sound is (B, samples); labels are passed over."""
         inputs = self.inputs_of(batch)
-        if inputs["input_ids"].dim() == 3:
+        if "input_ids" in inputs and inputs["input_ids"].dim() == 3:
             inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
         output = self.backbone(**inputs, output_hidden_states=self.reads_all_layers)
         states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
+        if "sample_counts" in batch:
+            return self._heard(states, output, batch["sample_counts"])
         mask = inputs.get("attention_mask")
         projects = any(spec.kind == "masked_lm" for spec in self.config.specs)
         embedding: Any = self.get_input_embeddings().weight if projects else None
@@ -147,6 +152,14 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
             mask=None if mask is None else mask.bool(),
             embedding=embedding,
         )
+
+    def _heard(self, states: Tensor, output: Any, sample_counts: Tensor) -> States:
+        """States of sound, without those of padding alone (Whisper has 30 s), and which of the rest are real."""
+        counts = state_counts(self.config.backbone_config, sample_counts)
+        width = int(counts.max())
+        layers = tuple(layer[:, :width] for layer in output.hidden_states) if self.reads_all_layers else None
+        mask = mask_of(counts, width) if int(counts.min()) < width else None
+        return States(states=states[:, :width], layers=layers, mask=mask)
 
     def forward(self, *, head: str = "", **batch: Tensor) -> HeadedOutput:
         """Answer with every head, or with the one named; `loss` is the sum over the heads that found labels."""

@@ -39,8 +39,10 @@ def bare_backbone(name: str, saved: PreTrainedConfig, settings: BackboneConfig) 
 
 def copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
     """Give `model`'s backbone the weights of another instance of it, bare or with a head."""
-    target = getattr(model, model.base_model_prefix)
-    result = target.load_state_dict(source.base_model.state_dict(), strict=False)
+    target, inner = getattr(model, model.base_model_prefix), source.base_model
+    if type(target) is not type(inner) and type(target) is type(getattr(inner, "encoder", None)):
+        inner = inner.encoder  # Whisper's, whose decoder no head reads
+    result = target.load_state_dict(inner.state_dict(), strict=False)
     missing = [key for key in result.missing_keys if "pooler" not in key]
     if missing:
         raise ModelError(f"{name}: the checkpoint lacks {len(missing)} weights of the backbone, such as {missing[0]!r}")

@@ -119,6 +119,15 @@ def test_words_become_values_of_the_right_type(words: list[str], name: str, valu
     assert changed == value and type(changed) is type(value)
 
 
+def test_a_part_of_several_types_takes_another_kind() -> None:
+    changed = override(Home(), ["--animal", "dog", "--animal.weight", "3"])
+    assert changed.animal == Dog(weight=3.0) and override(FULL, ["--animal=dog"]).animal == FULL.animal
+    with pytest.raises(ConfigError, match="unknown value of --animal 'dgo': did you mean 'dog'"):
+        override(Home(), ["--animal", "dgo"])
+    with pytest.raises(ConfigError, match="--animal takes one of cat, dog"):
+        override(Home(), ["--animal"])
+
+
 def test_an_override_leaves_the_rest_as_it_is() -> None:
     changed = override(FULL, ["--animal.weight", "2", "--rooms", "8"])
     assert changed.animal == Dog(tricks=FULL.animal.tricks, weight=2.0)  # type: ignore[union-attr]

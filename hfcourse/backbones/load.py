@@ -120,5 +120,9 @@ def from_scratch(config: PreTrainedConfig, settings: BackboneConfig) -> PreTrain
     model_class: Any = AutoModel._model_mapping[type(config)]
     if isinstance(model_class, tuple):
         model_class = model_class[0]
+    if config.model_type == "whisper":  # heads read what is heard, not what a decoder would say
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        model_class = WhisperEncoder
     arguments = attention_arguments(settings, model_class) | bare_arguments(model_class)
     return model_class._from_config(config, **arguments)  # type: ignore[no-any-return]

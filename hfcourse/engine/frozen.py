@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hfcourse import disk
 from hfcourse.backbones.lookup import GivenStates
+from hfcourse.backbones.speech.rate import state_counts
 from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import bar, say
 from hfcourse.engine.setup import Setup
@@ -110,6 +111,9 @@ class _Store:
 class _Numbered:
     """Examples that say which split they are of."""
 
+    expect = None
+    """Nothing is decoded any more."""
+
     def __init__(self, examples: Examples, split: str) -> None:
         self.examples, self.split = examples, split
         self.lengths = examples.lengths
@@ -130,13 +134,24 @@ def _with_states(task: Task, stores: dict[str, _Store]) -> Task:
     """The task with states in its batches."""
     changed: Any = copy.copy(task)
 
+    # Sound that is known by its states is not decoded again.
+    plain: Any = getattr(task, "without_sound", task.collate)
+
     def collate(rows: list[Row], *, epoch: int) -> Batch:
         numbers = np.asarray([row["row"] for row in rows])
-        return task.collate(rows, epoch=epoch) | {"inputs_embeds": stores[rows[0]["split"]].get(numbers)}
+        batch: Batch = plain(rows, epoch=epoch)
+        return batch | {"inputs_embeds": stores[rows[0]["split"]].get(numbers)}
 
     changed.collate = collate
     changed.splits = {split: _Numbered(examples, split) for split, examples in task.splits.items()}
     return changed  # type: ignore[no-any-return]
+
+
+def _state_counts(task: Task, split: str, backbone: Any) -> np.ndarray:
+    """States of each row of a split, int64 (rows,)."""
+    examples: Any = task.splits[split]
+    lengths: np.ndarray = state_counts(backbone.config, examples.samples) if task.hears else examples.lengths
+    return lengths
 
 
 @torch.no_grad()
@@ -159,7 +174,7 @@ def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _S
                 output = backbone(**inputs, output_hidden_states=mix)
             states = torch.stack(output.hidden_states, dim=2) if mix else output.last_hidden_state
             states = states[:, :1] if first else states
-            store = store or _Store(path, examples.lengths, first, tuple(states.shape[2:]))
+            store = store or _Store(path, _state_counts(task, split, backbone), first, tuple(states.shape[2:]))
             odd = store.put(rows, states)
             if len(odd):
                 number = odd[0] + 1

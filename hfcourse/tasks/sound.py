@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hfcourse.backbones.speech.rate import shortest, state_counts
+from hfcourse.backbones.load import load_config
+from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts
+from hfcourse.data import extractors
 from hfcourse.data.clips import Clips, Survey
 from hfcourse.data.loading import column
 from hfcourse.errors import ModelError
@@ -83,3 +86,16 @@ def states_in(batch: Batch, context: SpeechContext) -> np.ndarray:
     except ValueError as error:
         raise ModelError(str(error)) from error
     return counts
+
+
+def context_of(name: str, backbone: BackboneConfig, **common: Any) -> SpeechContext:
+    """What tasks on sound need to know of the model `name`; `common` is what all contexts hold.
+
+    Raises:
+        ModelError: the model reads text, or says nowhere how it hears.
+    """
+    config = load_config(name, backbone, None)
+    inner = getattr(config, "backbone_config", config)
+    if not is_speech(inner):
+        raise ModelError(f"{name} is a {inner.model_type}, which hears nothing: name a speech model")
+    return SpeechContext(extractor=extractors.load(name, backbone), backbone=inner, **common)

@@ -83,17 +83,14 @@ def debug(config: Config) -> Config:
 def learn(config: Config, run: RunFolder) -> None:
     """Extractor -> task -> model -> fit."""
     from hfcourse import model
-    from hfcourse.backbones.load import load_config
-    from hfcourse.data import extractors
     from hfcourse.engine.finish import one_first
     from hfcourse.engine.fit import fit
     from hfcourse.engine.progress import say
-    from hfcourse.tasks.base import SpeechContext
+    from hfcourse.tasks.sound import context_of
 
-    extractor = extractors.load(config.net, config.backbone)
-    context = SpeechContext(
-        extractor=extractor,
-        backbone=load_config(config.net, config.backbone, None),
+    context = context_of(
+        config.net,
+        config.backbone,
         seed=config.seed,
         limit=config.limit,
         dev_limit=config.dev_limit,
@@ -105,7 +102,7 @@ def learn(config: Config, run: RunFolder) -> None:
     for note in context.notes:
         say(note)
     net = model.build(config.net, task.head, backbone=config.backbone, peft=config.peft, seed=config.seed)
-    fit(net, task, config, run, tokenizer=extractor)
+    fit(net, task, config, run, tokenizer=context.extractor)
 
 
 def main(config: Config, run: RunFolder) -> None:

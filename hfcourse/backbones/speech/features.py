@@ -11,17 +11,23 @@ from hfcourse.backbones.speech.rate import state_counts
 
 _FLOOR = 1e-6
 """Energies below are taken for it: far under the quietest speech, and a finite logarithm."""
+_SCALE = 4.0
+"""About the standard deviation of log energies of speech."""
 
 
 class LogMel(nn.Module):
-    """Samples (B, T) -> log-mel frames (B, F, mels), each channel normalised over its utterance (CMVN).
+    """Samples (B, T) -> log-mel frames (B, F, mels), F = (T - window) // hop + 1: at whole windows alone.
 
-    Frames stand at whole windows alone: F = (T - window) // hop + 1. Padded frames are 0 and take no part in means.
+    With `cmvn` each channel of an utterance has mean 0 and variance 1; padded frames are 0 and take no part. Without it
+    all channels are scaled alike, by constants: the mean over time then still tells what was heard.
     """
 
-    def __init__(self, *, sample_rate: int, mels: int, window: int, hop: int, deltas: int = 0) -> None:
+    def __init__(
+        self, *, sample_rate: int, mels: int, window: int, hop: int, deltas: int = 0, cmvn: bool = True
+    ) -> None:
         """`deltas`: so many orders of differences over time are put behind the channels."""
         super().__init__()
+        self.cmvn = cmvn
         self.sample_rate, self.mels = sample_rate, mels
         self.window, self.hop, self.deltas = window, hop, deltas
         # No submodules: what follows from the settings is made where it is first used, and is in no checkpoint.
@@ -46,7 +52,8 @@ class LogMel(nn.Module):
             parts = [frames]
             for _ in range(self.deltas):
                 parts.append(torchaudio.functional.compute_deltas(parts[-1]))
-            return normalised(torch.cat(parts, dim=1).transpose(1, 2), counts)
+            found = torch.cat(parts, dim=1).transpose(1, 2)
+            return normalised(found, counts) if self.cmvn else found / _SCALE
 
 
 def normalised(frames: Tensor, counts: Tensor | None) -> Tensor:

@@ -32,6 +32,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
         window: int = 400,
         hop: int = 160,
         deltas: int = 0,
+        cmvn: bool = True,
         stack: int = 1,
         layers: str = "none",
         hidden_size: int = 0,
@@ -49,6 +50,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
             window: samples of a frame.
             hop: samples from one frame to the next.
             deltas: orders of differences over time put behind the channels.
+            cmvn: whether each channel of an utterance is normalised.
             stack: neighbouring frames that make one state.
             layers: none, transformer (bidirectional), causal or gru.
             hidden_size: width of a state; of none that of the features.
@@ -59,7 +61,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
             kwargs: what every config takes.
         """
         self.sample_rate, self.mels, self.window, self.hop = sample_rate, mels, window, hop
-        self.deltas, self.stack, self.layers = deltas, stack, layers
+        self.deltas, self.cmvn, self.stack, self.layers = deltas, cmvn, stack, layers
         self.hidden_size = hidden_size or mels * (1 + deltas) * stack
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.intermediate_size = intermediate_size or 8 * self.hidden_size // 3 // 16 * 16
@@ -113,7 +115,12 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: FramesConfig) -> None:
         super().__init__(config)
         self.log_mel = LogMel(
-            sample_rate=config.sample_rate, mels=config.mels, window=config.window, hop=config.hop, deltas=config.deltas
+            sample_rate=config.sample_rate,
+            mels=config.mels,
+            window=config.window,
+            hop=config.hop,
+            deltas=config.deltas,
+            cmvn=config.cmvn,
         )
         self.project: nn.Module = nn.Identity()
         self.encoder: Any = None

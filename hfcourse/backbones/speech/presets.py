@@ -23,7 +23,7 @@ def _frames(size: str, layers: str, **more: Any) -> dict[str, Any]:
 
 
 SPEECH_PRESETS: dict[str, dict[str, Any]] = {
-    "fbank": {"model_type": "hfcourse_frames", "layers": "none", "deltas": 2, "stack": 2},
+    "fbank": {"model_type": "hfcourse_frames", "layers": "none", "deltas": 2, "cmvn": False, "stack": 2},
     **{f"mockingjay-{size}": _frames(size, "transformer") for size in _SIZES},
     **{f"tera-{size}": _frames(size, "transformer") for size in _SIZES},
     **{f"apc-{size}": _frames(size, "gru") for size in _SIZES},

@@ -20,8 +20,8 @@ def state_counts(config: Any, samples: T) -> T:
     """
     counts: Any = samples
     if hasattr(config, "conv_kernel"):
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-            counts = (counts - kernel) // stride + 1
+        for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
+            counts = (counts - kernel) // step + 1
             counts = counts * (counts > 0)
         return counts  # type: ignore[no-any-return]
     if hasattr(config, "max_source_positions"):  # always 30 s, two frames of 10 ms a state: these hold sound

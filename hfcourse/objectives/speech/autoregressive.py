@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -12,8 +12,10 @@ from hfcourse.backbones.speech.quantizer import GumbelQuantizer
 from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.base import SpeechObjective, few_codes
-from hfcourse.objectives.speech.settings import APC
 from hfcourse.peft.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import APC
 
 
 class Autoregressive(SpeechObjective):

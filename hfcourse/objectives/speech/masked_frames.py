@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from hfcourse.data.spans import fixed_spans
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.autoregressive import constant_frames, spread
 from hfcourse.objectives.speech.base import Draws, SpeechObjective
-from hfcourse.objectives.speech.settings import Mockingjay
 from hfcourse.peft.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import Mockingjay
 
 _SPANS, _ACTIONS, _CHANNELS, _NOISE, _ELSEWHERE = range(1, 6)
 """Streams of draws."""

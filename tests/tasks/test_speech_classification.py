@@ -1,0 +1,131 @@
+"""Labelled recordings: labels at the rate of the states, a probe that learns, and frozen states computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hfcourse import model as models
+from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.data import audio
+from hfcourse.engine.fit import fit
+from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
+from hfcourse.errors import DataError, ModelError
+from hfcourse.peft_settings import PeftSettings
+from hfcourse.run_folder import RunFolder
+from hfcourse.tasks.sound import context_of
+from hfcourse.tasks.speech_classification import SpeechClassificationConfig, SpeechFramesConfig, SpeechTask
+from tests import sounds
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return sounds.write(tmp_path_factory.mktemp("sounds"), {"train": 48, "dev": 15, "test": 15})
+
+
+@pytest.fixture(scope="module")
+def build(data: Path) -> Callable[..., SpeechTask]:
+    def make(config: type[SpeechClassificationConfig], model: str = "fbank", **settings: Any) -> SpeechTask:
+        return config(data=str(data), **settings).build(context_of(model, BackboneConfig()))
+
+    return make
+
+
+def run(task: SpeechTask, place: Path, *, steps: int = 60, model: str = "fbank") -> Any:
+    config = FitConfig(
+        batch=BatchConfig(examples=16),
+        peft=PeftSettings(method="linear"),
+        optim=OptimConfig(lr=0.05),
+        train=TrainConfig(steps=steps, eval_every=steps, progress=False, precision="fp32"),
+    )
+    net = models.build(model, task.head, peft=config.peft)
+    return fit(net, task, config, RunFolder.create(place, {"recipe": "test"}))
+
+
+def test_labels_stand_at_the_states_that_hear_them(build: Callable[..., SpeechTask]) -> None:
+    task = build(SpeechFramesConfig)
+    assert task.labels.names == ("-", "hi0", "hi1", "hi2", "lo")
+    rows = task.splits["train"].take([0, 1])
+    batch = task.collate(rows, epoch=0)
+    for row, labels, count in zip(rows, batch["labels"], batch["sample_counts"].tolist(), strict=True):
+        # By hand: state s hears samples from 320 s to 320 s + 560; the phone changes in the middle of the recording.
+        for state in range((count - 560) // 320 + 1):
+            low = 320 * state + 280 < count / 2
+            assert task.labels.names[labels[state]] == ("lo" if low else f"hi{'abc'.index(row['label'])}")
+        assert (labels[(count - 560) // 320 + 1 :] == -100).all()
+
+
+def test_gaps_between_phones_are_silence(build: Callable[..., SpeechTask]) -> None:
+    task: Any = build(SpeechFramesConfig)
+    row = {"_target": [[2.0, 0.0, 0.1], [3.0, 0.2, 0.3]]}
+    assert (
+        task._classes(row, 20).tolist() == [2] * 5 + [0] * 5 + [3] * 5 + [0] * 5
+    )  # middles at 17.5 ms + 20 ms x state
+    assert task._classes({"_target": []}, 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("config", [SpeechClassificationConfig, SpeechFramesConfig])
+def test_a_probe_learns_and_hears_each_recording_once(
+    config: type[SpeechClassificationConfig],
+    build: Callable[..., SpeechTask],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, calls, true = build(config), [], audio.decode
+
+    def counted(part: Any, rate: int) -> np.ndarray:
+        calls.append(part.path)
+        return true(part, rate)
+
+    monkeypatch.setattr(audio, "decode", counted)
+    scores = run(task, tmp_path / "run")
+    assert scores["test"]["accuracy"] > 0.9  # a third, or half of the frames, by chance
+    assert len(calls) == 48 + 15 + 15
+
+
+def test_states_that_were_kept_are_those_of_a_pass(build: Callable[..., SpeechTask], tmp_path: Path) -> None:
+    """What a model answers with its backbone is what was judged from kept states."""
+    from hfcourse.engine.evaluate import predictions
+
+    task = build(SpeechFramesConfig)
+    run(task, tmp_path / "run", steps=5)
+    net = models.load(tmp_path / "run")
+    again = predictions(net.eval(), task, "test", batch=BatchConfig(eval_tokens=300))
+    kept = RunFolder.open(tmp_path / "run").read_predictions("test")
+    assert [answer["prediction"] for answer in again] == [answer["prediction"] for answer in kept]
+
+
+def test_a_whisper_encoder_and_its_padding(build: Callable[..., SpeechTask]) -> None:
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    from hfcourse.headed_model import HeadedModel, headed_config
+    from hfcourse.weights import copy_backbone
+
+    task = build(SpeechClassificationConfig)
+    sizes = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    config = WhisperConfig(**sizes)
+    context: Any = task.context
+    object.__setattr__(context, "extractor", WhisperFeatureExtractor())
+    object.__setattr__(context, "backbone", config)
+    net = HeadedModel(headed_config(config, (task.head,))).eval()
+    copy_backbone(WhisperModel(config), net, "whisper")
+    rows = task.splits["train"].take([0, 1, 2])
+    batch = task.collate(rows, epoch=0)
+    assert batch["input_features"].shape == (3, 80, 3000)
+    states = net.encode(batch)
+    assert states.mask is not None and states.mask.sum(dim=1).tolist() == [
+        -(-count // 320) for count in batch["sample_counts"].tolist()
+    ]
+    assert torch.isfinite(net(**batch).loss)
+
+
+def test_wrong_data_is_named(build: Callable[..., SpeechTask], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"unknown column 'speaker'"):
+        build(SpeechClassificationConfig, label="speaker")
+    with pytest.raises(ModelError, match=r"bert-tiny.*needs a tokenizer|hears nothing"):
+        build(SpeechClassificationConfig, model="bert-tiny")
