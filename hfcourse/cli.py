@@ -23,6 +23,7 @@ USAGE = """hfcourse: pretrain, fine-tune, prompt and judge language and speech m
   hfcourse copy NAME DIR                                  copy a recipe for editing
   hfcourse suite NAME --model DIR [--tasks a,b]           fine-tune and judge a model on a suite (glue, pydocs)
   hfcourse predict RUN FILE [--out FILE]                  answer new rows with a finished run
+  hfcourse extract --model M [--layers 3,6] AUDIO OUT     write the states of recordings to disk
   hfcourse report RUN ... [--out FILE]                    one page and a table for one or several runs
   hfcourse --version
 """
@@ -63,6 +64,7 @@ def _dispatch(words: list[str]) -> None:
         "show": _show,
         "copy": _copy,
         "predict": _predict,
+        "extract": _extract,
         "report": _report,
     }
     if not words or words[0] in {"-h", "--help", "help"} or words[1:] in (["-h"], ["--help"]):
@@ -129,6 +131,16 @@ def _predict(words: list[str]) -> None:
     from hfcourse.engine.predict import predict
 
     print(predict(Path(words[0]), Path(words[1]), out))
+
+
+def _extract(words: list[str]) -> None:
+    if len(words) < 4 or any(word.startswith("--") for word in words[-2:]):
+        raise ConfigError("usage: hfcourse extract --model M [--layers 3,6] [--dtype float32] [--strict] AUDIO OUT")
+    from hfcourse.config import from_flags
+    from hfcourse.engine.extract import ExtractConfig, extract
+
+    audio, out = map(Path, words[-2:])
+    print(f"{out}: {len(extract(from_flags(ExtractConfig, words[:-2]), audio, out))} recordings")
 
 
 def _report(words: list[str]) -> None:

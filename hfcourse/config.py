@@ -124,6 +124,24 @@ def override(config: T, arguments: Sequence[str], *, others: Sequence[str] = ())
     return _changed(config, changes)
 
 
+def from_flags(cls: type[T], arguments: Sequence[str]) -> T:
+    """Settings of one level from the words of a command line; fields without a default must be among them.
+
+    Raises:
+        ConfigError: as for `override`; a setting that is missing.
+    """
+    hints = _hints(cls)
+    values: dict[str, Any] = {}
+    for flag, given in _flags(arguments):
+        if flag not in hints:
+            raise ConfigError(_unknown_flag(flag, hints))
+        values[flag] = _from_words(flag, given, hints[flag])
+    for field in _required(cls):
+        if field.name not in values:
+            raise ConfigError(f"--{field.name} is missing")
+    return from_dict(cls, values)
+
+
 def commented_yaml(config: Any, head: Mapping[str, Any] | None = None) -> str:
     """The settings as YAML with each field's help above it; `from_dict` takes it back."""
     lines = [f"{key}: {_scalar(value)}" for key, value in (head or {}).items()]

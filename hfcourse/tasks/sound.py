@@ -36,10 +36,13 @@ def clips_of(table: datasets.Dataset, where: str, context: SpeechContext, *, lon
     return Clips(table, survey, rate=context.rate, longest=longest)
 
 
-def crops(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray) -> list[np.ndarray]:
-    """Waveforms cut to `longest` samples (0: as they are), at `positions` (B,) in [0, 1) of where a cut may begin."""
+def crops(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray | None = None) -> list[np.ndarray]:
+    """Waveforms cut to `longest` samples (0: as they are), at `positions` (B,) in [0, 1) of where a cut may begin.
+
+    Without positions the beginning stays.
+    """
     cut = []
-    for waveform, position in zip(waveforms, positions, strict=True):
+    for waveform, position in zip(waveforms, np.zeros(len(waveforms)) if positions is None else positions, strict=True):
         first = int(position * (max(len(waveform) - longest, 0) + 1)) if longest else 0
         cut.append(waveform[first : first + longest] if longest else waveform)
     return cut

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-
 from hfcourse.errors import ConfigError, DataError
 from hfcourse.heads.spec import HeadSpec, Pooling
 from hfcourse.tasks import tables
 from hfcourse.tasks.base import Batch, Row, SpeechContext, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hfcourse.data.clips import Clips
 
 _LABELS = ("label", "digit", "speaker", "class", "emotion")
@@ -111,7 +111,7 @@ class SpeechTask(Task):
 
         source = rows[0]["source"]
         numbers = [row["row"] for row in rows]
-        heard = crops(source.waveforms(numbers), source.longest, np.zeros(len(rows)))
+        heard = crops(source.waveforms(numbers), source.longest)
         return inputs_of(heard, self.context) | self.without_sound(rows, epoch=epoch)
 
     def without_sound(self, rows: list[Row], *, epoch: int) -> Batch:
@@ -158,6 +158,8 @@ class SpeechClassification(SpeechTask):
         return targets
 
     def labels_of(self, rows: list[Row], states: np.ndarray) -> np.ndarray | None:
+        import numpy as np
+
         targets = [row[tables.TARGET] for row in rows]
         return None if None in targets else np.array(targets, dtype=np.int64)
 
@@ -209,6 +211,8 @@ class SpeechFrames(SpeechTask):
         return targets
 
     def labels_of(self, rows: list[Row], states: np.ndarray) -> np.ndarray | None:
+        import numpy as np
+
         labels = np.full((len(rows), int(states.max())), _IGNORED, dtype=np.int64)
         for at, (row, count) in enumerate(zip(rows, states, strict=True)):
             labels[at, :count] = self._classes(row, int(count))
@@ -238,6 +242,8 @@ class SpeechFrames(SpeechTask):
 
     def _classes(self, row: Row, states: int) -> np.ndarray:
         """The class of each state of a row, int64 (states,)."""
+        import numpy as np
+
         from hfcourse.backbones.speech.rate import shortest, stride
 
         config = self.context.backbone

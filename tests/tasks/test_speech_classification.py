@@ -107,7 +107,7 @@ def test_a_whisper_encoder_and_its_padding(build: Callable[..., SpeechTask]) -> 
     from hfcourse.weights import copy_backbone
 
     task = build(SpeechClassificationConfig)
-    sizes = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    sizes = {"d_model": 24, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
     config = WhisperConfig(**sizes)
     context: Any = task.context
     object.__setattr__(context, "extractor", WhisperFeatureExtractor())

@@ -1,0 +1,102 @@
+"""States on disk: those that the model gives, each recording once, nothing half-written, faults named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+from hfcourse import cli
+from hfcourse.engine import extract as module
+from hfcourse.engine.extract import ExtractConfig, extract
+from hfcourse.errors import ConfigError, DataError, RunFolderError
+from hfcourse.model import quiet
+from tests.sounds import RATE, tone
+
+TINY = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (5, 64), "num_feat_extract_layers": 2}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hubert")
+    torch.manual_seed(0)
+    config = HubertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, feat_extract_norm="layer",
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, **TINY,
+    )  # fmt: skip
+    with quiet():
+        HubertModel(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    """Three recordings in two folders, one of them at 8 kHz, and two that are none."""
+    root = tmp_path / "sounds"
+    (root / "deep").mkdir(parents=True)
+    soundfile.write(root / "a.wav", tone(300, 0.4), RATE)
+    soundfile.write(root / "deep" / "b.flac", tone(500, 0.9), RATE)
+    soundfile.write(root / "deep" / "c.wav", tone(400, 0.5, rate=8000), 8000)
+    (root / "junk.wav").write_bytes(b"no sound")
+    soundfile.write(root / "silent.wav", np.zeros(8000), RATE)
+    (root / "notes.txt").write_text("no recording at all")
+    return root
+
+
+def test_states_are_the_models(model: Path, sounds: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    places = extract(ExtractConfig(model=str(model), layers=(0, -1), dtype="float32"), sounds, out)
+    assert [place.relative_to(out).as_posix() for place in places] == ["a.npy", "deep/b.npy", "deep/c.npy"]
+    net, extractor = HubertModel.from_pretrained(model).eval(), Wav2Vec2FeatureExtractor.from_pretrained(model)
+    wave, _ = soundfile.read(sounds / "deep" / "b.flac", dtype="float32")
+    with torch.no_grad():
+        inputs = extractor(wave, sampling_rate=RATE, return_tensors="pt").input_values
+        hidden = net(inputs, output_hidden_states=True).hidden_states
+    found = np.load(places[1])
+    assert np.abs(found - torch.cat([hidden[0], hidden[2]]).numpy()).max() < 1e-4
+    described = json.loads((out / "features.json").read_text())
+    assert described["layers"] == [0, 2] and described["rate"] == RATE and described["stride"] == 320
+
+
+def test_what_is_there_is_not_computed_again(
+    model: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, settings = tmp_path / "out", ExtractConfig(model=str(model))
+    places = extract(settings, sounds, out)
+    assert np.load(places[0]).shape[0] == 3 and np.load(places[0]).dtype == np.float16
+    places[1].unlink()
+    written: list[Path] = []
+    true: Any = module._write
+    monkeypatch.setattr(module, "_write", lambda place, states: (written.append(place), true(place, states)))
+    extract(settings, sounds, out)
+    assert written == [places[1]] and not list(out.rglob("*.partial"))
+    with pytest.raises(RunFolderError, match="holds states with another layers: give another folder"):
+        extract(ExtractConfig(model=str(model), layers=(1,)), sounds, out)
+
+
+def test_wrong_input_is_named(model: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extract(ExtractConfig(model=str(model)), sounds, tmp_path / "out")
+    assert "2 of 5 recordings: 1 not audio" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"junk.wav.*leave out --strict"):
+        extract(ExtractConfig(model=str(model), strict=True), sounds, tmp_path / "strict")
+    with pytest.raises(DataError, match="no recordings in here"):
+        extract(ExtractConfig(model=str(model)), model, tmp_path / "other")
+    with pytest.raises(DataError, match="no such file or folder"):
+        extract(ExtractConfig(model=str(model)), tmp_path / "none", tmp_path / "other")
+    with pytest.raises(ConfigError, match="--layers 7: the model has layers 0 to 2"):
+        extract(ExtractConfig(model=str(model), layers=(7,)), sounds, tmp_path / "other")
+    for words, message in (
+        (["--layers", "1", str(sounds), "out"], "--model is missing"),
+        (["--modle", "x", str(sounds), "out"], "unknown setting '--modle': did you mean '--model'?"),
+        ([str(sounds), "out"], "usage: hfcourse extract"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["extract", *words])
+        assert ended.value.code == 2 and message in capsys.readouterr().err
