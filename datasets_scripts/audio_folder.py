@@ -13,6 +13,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _speech as speech
 from .base import SPLITS
 
@@ -56,10 +57,8 @@ class AudioFolder(speech.SpeechBuilder):
 
 
 def _files(data_dir: str | None) -> Iterator[Path]:
-    root = Path(data_dir).expanduser().absolute() if data_dir is not None else None
-    for entry in speech.files_below(root) if root is not None else ():
-        if re.search(rf"\.({_ENDINGS})$", entry.name, re.IGNORECASE):
-            yield Path(entry.path)
+    if data_dir is not None:
+        yield from files.paths_below(files.root(data_dir), rf".*\.({_ENDINGS})")
 
 
 def _split(folder: str) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -65,7 +66,7 @@ class AudioSnips(speech.SpeechBuilder):
             voices = {split: found & set(SPEAKERS[split]) for split, found in voices.items()}
         splits: dict[str, list[speech.Row]] = {split: [] for split in _FOLDERS}
         of_folder = {folder: split for split, folder in _FOLDERS.items()}
-        for where, line in lists.lines(speech.needed(root, _TEXTS, "words and tags")):
+        for where, line in lists.lines(files.needed(root, _TEXTS, "words and tags")):
             name, _, words = line.partition(" ")
             speaker, folder = (name.split("-") + [""] * 3)[0:3:2]
             split = of_folder[lists.one_of(folder, of_folder, where, f"the split in {name!r},")]
@@ -77,8 +78,8 @@ class AudioSnips(speech.SpeechBuilder):
 
 def _recordings(root: Path, folder: str) -> dict[str, Path]:
     """Files by name without ending."""
-    found = speech.child(root, folder)
-    return {path.stem: path for path in speech.matching(found, r".*\.(wav|mp3)")} if found is not None else {}
+    found = files.child(root, folder)
+    return {path.stem: path for path in files.matching(found, r".*\.(wav|mp3)")} if found is not None else {}
 
 
 def _request(line: str, where: str) -> speech.Row:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -39,27 +40,27 @@ class CommonVoice(speech.SpeechBuilder):
     def rows(self) -> dict[str, list[speech.Row]]:
         found = _languages(self.config.data_dir).get(self.config.name)
         folder = found or self.folder(*_TABLES)
-        tables = {split: speech.child(folder, f"{split}.tsv") for split in _SPLITS}
+        tables = {split: files.child(folder, f"{split}.tsv") for split in _SPLITS}
         lengths = _lengths(folder)
         return {split: _clips(path, folder / "clips", lengths) for split, path in tables.items() if path is not None}
 
 
 def _languages(data_dir: str | None) -> dict[str, Path]:
     """Folders with tables, by their names: the one given, or those at most two below it."""
-    root = Path(data_dir).expanduser().absolute() if data_dir is not None else None
+    root = files.root(data_dir) if data_dir is not None else None
     if root is None or not root.is_dir():
         return {}
     level = [root]
     for _ in range(3):
-        if found := {folder.name: folder for folder in level if speech.matching(folder, *_TABLES)}:
+        if found := {folder.name: folder for folder in level if files.matching(folder, *_TABLES)}:
             return found
-        level = [below for folder in level for below in speech.subfolders(folder)]
+        level = [below for folder in level for below in files.subfolders(folder)]
     return {}
 
 
 def _lengths(folder: Path) -> dict[str, float]:
     """Seconds of each clip, which newer releases list: reading a million headers takes minutes."""
-    path = speech.child(folder, "clip_durations.tsv")
+    path = files.child(folder, "clip_durations.tsv")
     if path is None:
         return {}
     rows = lists.table(path, ("clip", "duration[ms]"))

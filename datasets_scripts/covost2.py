@@ -13,6 +13,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -29,10 +30,10 @@ def fingerprint(data_dir: str | None) -> str:
 
 def configs(data_dir: str | None) -> list[str]:
     """The pairs of languages whose tables lie in a folder or right below it."""
-    root = Path(data_dir).expanduser() if data_dir is not None else None
+    root = files.root(data_dir) if data_dir is not None else None
     if root is None or not root.is_dir():
         return []
-    tables = [path for folder in (root, *speech.subfolders(root)) for path in speech.matching(folder, _NAME)]
+    tables = [path for folder in (root, *files.subfolders(root)) for path in files.matching(folder, _NAME)]
     return sorted({pair[1] for path in tables if (pair := re.fullmatch(_NAME, path.name, re.IGNORECASE))})
 
 
@@ -49,10 +50,10 @@ class Covost2(speech.SpeechBuilder):
         whole = rf"covost_v2\.{re.escape(pair)}\.tsv"
         parts = {split: rf"covost_v2\.{re.escape(pair)}\.{split}\.tsv" for split in _SPLITS}
         root = self.folder(whole, *parts.values())
-        clips = _clips([root, Path(str(self.config.data_dir)).expanduser().absolute()], pair.partition("_")[0])
-        tables = {split: speech.matching(root, pattern) for split, pattern in parts.items()}
+        clips = _clips([root, files.root(str(self.config.data_dir))], pair.partition("_")[0])
+        tables = {split: files.matching(root, pattern) for split, pattern in parts.items()}
         if not any(tables.values()):
-            return _joined(speech.matching(root, whole)[0], root, clips)
+            return _joined(files.matching(root, whole)[0], root, clips)
         names = ("path", "sentence", "translation", "client_id")
         return {
             split: [
@@ -66,14 +67,14 @@ class Covost2(speech.SpeechBuilder):
 
 def _clips(folders: Iterable[Path], language: str) -> Path:
     """Where the clips are: in one of these folders, or in one of the language in them."""
-    homes = [home for folder in folders for home in (folder, speech.child(folder, language)) if home is not None]
-    found = [clips for home in homes if (clips := speech.child(home, "clips")) is not None]
+    homes = [home for folder in folders for home in (folder, files.child(folder, language)) if home is not None]
+    found = [clips for home in homes if (clips := files.child(home, "clips")) is not None]
     return found[0] if found else homes[0] / "clips"
 
 
 def _joined(path: Path, root: Path, clips: Path) -> dict[str, list[speech.Row]]:
     """The splits that CoVoST's own script makes of its table and Common Voice's validated sentences."""
-    validated = speech.needed(root, "validated.tsv", f"Common Voice 4's sentences for {path.name}")
+    validated = files.needed(root, "validated.tsv", f"Common Voice 4's sentences for {path.name}")
     wanted = {cells["path"]: cells for _, cells in lists.table(path, ("path", "translation", "split"), escaped=True)}
     rows: dict[str, list[speech.Row]] = {split: [] for split in _SPLITS}
     for _, cells in lists.table(validated, ("path", "sentence", "client_id"), escaped=True):

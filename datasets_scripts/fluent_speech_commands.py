@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -37,8 +38,8 @@ class FluentSpeechCommands(speech.SpeechBuilder):
 
     def rows(self) -> dict[str, list[speech.Row]]:
         root = self.folder("wavs")
-        tables = speech.needed(root, "data", "the folder of train_data.csv, valid_data.csv and test_data.csv")
-        return {split: _orders(root, speech.needed(tables, name, "orders")) for split, name in _TABLES.items()}
+        tables = files.needed(root, "data", "the folder of train_data.csv, valid_data.csv and test_data.csv")
+        return {split: _orders(root, files.needed(tables, name, "orders")) for split, name in _TABLES.items()}
 
 
 def _orders(root: Path, path: Path) -> list[speech.Row]:

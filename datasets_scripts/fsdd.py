@@ -11,6 +11,7 @@ import itertools
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -43,7 +44,7 @@ class Fsdd(speech.SpeechBuilder):
 
     def rows(self) -> dict[str, list[speech.Row]]:
         splits: dict[str, list[speech.Row]] = {"train": [], "test": []}
-        for path in speech.matching(self.folder(_NAME), _NAME):
+        for path in files.matching(self.folder(_NAME), _NAME):
             digit, speaker, take = str(path.stem).lower().split("_")
             lists.one_of(speaker, SPEAKERS, str(path), "speaker")
             left_out = _PAIRS.get(self.config.name)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -44,7 +45,7 @@ class Iemocap(speech.SpeechBuilder):
 
     def rows(self) -> dict[str, list[speech.Row]]:
         root = self.folder(*_SESSIONS)
-        sessions = {name: speech.needed(root, name, "all five are needed") for name in _SESSIONS}
+        sessions = {name: files.needed(root, name, "all five are needed") for name in _SESSIONS}
         tested = sessions.pop(f"Session{self.config.name[-1]}")
         train = [row for session in sessions.values() for row in _utterances(session)]
         dialogues = sorted({_dialogue(row) for row in train}, key=speech.spread)
@@ -61,9 +62,9 @@ def _dialogue(row: speech.Row) -> str:
 
 
 def _utterances(session: Path) -> Iterator[speech.Row]:
-    judged = speech.needed(speech.needed(session, "dialog", "judgements"), "EmoEvaluation", "judgements")
-    sounds = speech.needed(speech.needed(session, "sentences", "utterances"), "wav", "utterances")
-    for path in speech.matching(judged, r".*\.txt"):
+    judged = files.needed(files.needed(session, "dialog", "judgements"), "EmoEvaluation", "judgements")
+    sounds = files.needed(files.needed(session, "sentences", "utterances"), "wav", "utterances")
+    for path in files.matching(judged, r".*\.txt"):
         for where, line in lists.lines(path):
             # Only the first line of an utterance starts with a bracket; each judge's opinion follows.
             if not line.startswith("["):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -67,11 +68,11 @@ class Libri2mix(speech.SpeechBuilder):
         rows = {split: self._part(home, part) for part, split in _SPLITS.items()}
         if self.config.name != "diarization":
             return rows
-        spoken = _segments(Path(str(self.config.data_dir)).expanduser().absolute())
+        spoken = _segments(files.root(str(self.config.data_dir)))
         return {split: _with_segments(found, spoken) for split, found in rows.items()}
 
     def _part(self, home: Path, part: str) -> list[speech.Row]:
-        folder = speech.child(home, part)
+        folder = files.child(home, part)
         mixes = [folder / mix for mix in _MIXES[self.config.name] if folder is not None and (folder / mix).is_dir()]
         if folder is None or not mixes:
             return []
@@ -92,7 +93,7 @@ def _home(root: Path, preferred: str) -> Path:
     """The folder of the parts, some levels down."""
     folders = [root]
     for names in (("Libri2Mix",), ("wav16k", "wav8k"), (preferred, "min", "max")):
-        below = [found for folder in folders for name in names if (found := speech.child(folder, name)) is not None]
+        below = [found for folder in folders for name in names if (found := files.child(folder, name)) is not None]
         folders = below or folders
     return folders[0]
 
@@ -102,7 +103,7 @@ def _names(home: Path, part: str, mix: Path) -> list[str]:
     listed = home / "metadata" / f"mixture_{part}_{mix.name}.csv"
     if listed.is_file():
         return [cells["mixture_ID"] for _, cells in lists.table(listed, ("mixture_ID",))]
-    return [path.stem for path in speech.matching(mix, r".*\.wav")]
+    return [path.stem for path in files.matching(mix, r".*\.wav")]
 
 
 def _speakers(name: str) -> list[str]:
@@ -116,9 +117,8 @@ def _segments(root: Path) -> Segments:
     Raises:
         FileNotFoundError: there are none.
     """
-    paths = [Path(entry.path) for entry in speech.files_below(root) if entry.name.endswith(("rttm", "segments"))]
-    kaldi = [path for path in paths if path.name == "segments" and (path.parent / "utt2spk").is_file()]
-    rttm = [path for path in paths if path.suffix == ".rttm" or path.name == "rttm"]
+    rttm = list(files.paths_below(root, r"rttm|.*\.rttm"))
+    kaldi = [path for path in files.paths_below(root, "segments") if (path.parent / "utt2spk").is_file()]
     if not rttm and not kaldi:
         text = "no *.rttm, and no segments with utt2spk, to tell who speaks when"
         raise FileNotFoundError(f"{root}: {text}: write them here with LibriMix's scripts/prepare_diarization.py")
@@ -155,7 +155,7 @@ def _with_segments(rows: list[speech.Row], spoken: Segments) -> list[speech.Row]
     if len(silent) == len(rows):
         return []
     if silent:
-        raise ValueError(f"{len(silent)} of {len(rows)} mixtures have no segments: {speech.shortened(silent)}")
+        raise ValueError(f"{len(silent)} of {len(rows)} mixtures have no segments: {files.shortened(silent)}")
     return [row | {"segments": _numbered(spoken[row["id"]], _speakers(row["id"]))} for row in rows]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -49,10 +50,10 @@ class Librispeech(speech.SpeechBuilder):
 
     def _subsets(self) -> list[Path]:
         if self.config.data_dir is not None:
-            alone = Path(self.config.data_dir).expanduser().absolute()
+            alone = files.root(self.config.data_dir)
             if alone.is_dir() and re.fullmatch(_SUBSET, alone.name, re.IGNORECASE):
                 return [alone]
-        return [path for path in speech.matching(self.folder(_SUBSET), _SUBSET) if path.is_dir()]
+        return [path for path in files.matching(self.folder(_SUBSET), _SUBSET) if path.is_dir()]
 
 
 def _split(subset: str, config: str) -> str | None:
@@ -66,9 +67,9 @@ def _split(subset: str, config: str) -> str | None:
 
 
 def _utterances(folder: Path) -> Iterator[speech.Row]:
-    for speaker in speech.subfolders(folder):
-        for chapter in speech.subfolders(speaker):
+    for speaker in files.subfolders(folder):
+        for chapter in files.subfolders(speaker):
             listed = f"{speaker.name}-{chapter.name}.trans.txt"
-            path = speech.needed(chapter, listed, "the chapter's transcripts")
+            path = files.needed(chapter, listed, "the chapter's transcripts")
             for _, (name, text) in lists.fields(path, 2, "84-121123-0000 GO DO YOU HEAR", rest=True):
                 yield {"id": name, "audio": chapter / f"{name}.flac", "speaker": speaker.name, "text": text}

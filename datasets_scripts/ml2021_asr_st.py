@@ -17,6 +17,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -65,9 +66,9 @@ class Ml2021AsrSt(speech.SpeechBuilder):
         return rows
 
 
-def split_of(files: Iterable[str]) -> dict[str, str]:
+def split_of(recordings: Iterable[str]) -> dict[str, str]:
     """The split of each recording, by its place in the course (week2 comes before week10)."""
-    ordered = sorted(set(files), key=lambda file: [int(part) if part.isdigit() else part for part in _parts(file)])
+    ordered = sorted(set(recordings), key=lambda file: [int(part) if part.isdigit() else part for part in _parts(file)])
     held_out = max(1, len(ordered) // _HELD_OUT) if len(ordered) > 2 else 0
     train = len(ordered) - 2 * held_out
     return {f: "train" if n < train else "dev" if n < train + held_out else "test" for n, f in enumerate(ordered)}
@@ -85,7 +86,7 @@ def spaced(text: str) -> str:
 
 def _lectures(root: Path) -> Iterator[Found]:
     seen = set()
-    for path in speech.matching(root, _TABLES):
+    for path in files.matching(root, _TABLES):
         for where, cells in _cells(path, _COLUMNS) if path.name.lower() != _SEGMENTS else ():
             if cells["file"] in seen:
                 raise ValueError(f"{where}: {cells['file']} is there twice")
@@ -94,7 +95,7 @@ def _lectures(root: Path) -> Iterator[Found]:
 
 
 def _segments(root: Path) -> Iterator[Found]:
-    path = speech.child(root, _SEGMENTS)
+    path = files.child(root, _SEGMENTS)
     if path is None:
         raise FileNotFoundError(f"{root}: no {_SEGMENTS}: 'hfcourse align' makes it and writes it beside the table")
     counts: Counter[str] = Counter()
@@ -115,7 +116,7 @@ def _texts(cells: dict[str, str]) -> dict[str, str]:
 
 def _sound(root: Path, file: str) -> Path:
     """A recording, beside the table or in a folder beside it."""
-    return next((path for folder in (root, *speech.subfolders(root)) if (path := folder / file).is_file()), root / file)
+    return next((path for folder in (root, *files.subfolders(root)) if (path := folder / file).is_file()), root / file)
 
 
 def _cells(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:

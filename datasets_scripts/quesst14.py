@@ -14,6 +14,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -40,8 +41,8 @@ class Quesst14(speech.SpeechBuilder):
 
     def rows(self) -> dict[str, list[speech.Row]]:
         root = self.folder("Audio")
-        scoring = speech.needed(root, "scoring", "lists and ground truth")
-        audio = speech.needed(root, "Audio", "the documents")
+        scoring = files.needed(root, "scoring", "lists and ground truth")
+        audio = files.needed(root, "Audio", "the documents")
         documents = [
             {"id": path.stem, "audio": path, "role": "document", "matches": [], "language": language}
             for path, language in self._listed(scoring, "utterances", audio)
@@ -49,7 +50,7 @@ class Quesst14(speech.SpeechBuilder):
         known = {str(row["id"]) for row in documents}
         splits = {}
         for split, name in _SPLITS.items():
-            folder = speech.child(root, f"{name}_queries")
+            folder = files.child(root, f"{name}_queries")
             if folder is not None:
                 queries = self._listed(scoring, name, folder)
                 truth = _truth(scoring, name)
@@ -58,7 +59,7 @@ class Quesst14(speech.SpeechBuilder):
 
     def _listed(self, scoring: Path, name: str, folder: Path) -> list[tuple[Path, str]]:
         """Files of one of the lists, with their languages."""
-        path = speech.needed(scoring, f"language_key_{name}.lst", "files and their languages")
+        path = files.needed(scoring, f"language_key_{name}.lst", "files and their languages")
         found = lists.fields(path, 2, f"quesst14Database/{folder.name}/quesst14_00001.wav nnenglish")
         listed = [(folder / Path(cells[0]).name, cells[1]) for _, cells in found]
         return [pair for pair in listed if self.config.name == "all" or pair[1] == _ENGLISH]
@@ -71,8 +72,8 @@ def _query(path: Path, language: str, truth: dict[str, list[str]], known: set[st
 
 def _truth(scoring: Path, name: str) -> dict[str, list[str]]:
     """The documents of each query."""
-    folder = speech.needed(scoring, f"groundtruth_quesst14_{name}", "which query is in which document")
-    path = speech.needed(folder, f"quesst14_{name}.rttm", "which query is in which document")
+    folder = files.needed(scoring, f"groundtruth_quesst14_{name}", "which query is in which document")
+    path = files.needed(folder, f"quesst14_{name}.rttm", "which query is in which document")
     found: dict[str, dict[str, None]] = {}
     for _, line in lists.lines(path):
         # LEXEME quesst14_00001 1 0.0 2.5 quesst14_dev_0001 lex 1 0.5

@@ -16,6 +16,7 @@ from typing import Any
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -56,16 +57,16 @@ class SpeechCommands(speech.SpeechBuilder):
 
     def rows(self) -> dict[str, list[speech.Row]]:
         root = self.folder(*_LISTS.values(), _NOISE)
-        files = {split: _listed(root, name) for split, name in _LISTS.items()}
-        held_out = {path for listed in files.values() for path in listed}
-        words = [folder for folder in speech.subfolders(root) if not folder.name.startswith(("_", "speech_commands"))]
-        files["train"] = [path for word in words for path in _recordings(word) if path not in held_out]
-        rows = {split: [self._word(path) for path in files[split]] for split in _SHARES}
+        listed = {split: _listed(root, name) for split, name in _LISTS.items()}
+        held_out = {path for paths in listed.values() for path in paths}
+        words = [folder for folder in files.subfolders(root) if not folder.name.startswith(("_", "speech_commands"))]
+        listed["train"] = [path for word in words for path in _recordings(word) if path not in held_out]
+        rows = {split: [self._word(path) for path in listed[split]] for split in _SHARES}
         if self.config.name == "v12":
-            noises = _recordings(speech.needed(root, _NOISE, "silence is cut out of it"))
+            noises = _recordings(files.needed(root, _NOISE, "silence is cut out of it"))
             for split in rows:
                 rows[split] += [row for path in noises for row in _silence(path, split)]
-            rows["test"] = self._test_set() or rows["test"]
+            rows["test"] = self._test_set(root) or rows["test"]
         return rows
 
     def _word(self, path: Path) -> speech.Row:
@@ -76,10 +77,12 @@ class SpeechCommands(speech.SpeechBuilder):
             label = lists.one_of(word, WORDS, str(path.parent), "word")
         return _row(path, label)
 
-    def _test_set(self) -> list[speech.Row]:
+    def _test_set(self, root: Path) -> list[speech.Row]:
         """Rows of the separate archive for testing, whose folders are the twelve classes."""
-        found = speech.matching(Path(str(self.config.data_dir)).expanduser().absolute(), r"speech_commands_test_set.*")
-        folders = [folder for archive in found[:1] if archive.is_dir() for folder in speech.subfolders(archive)]
+        found = files.matching(files.root(str(self.config.data_dir)), r"speech_commands_test_set.*")
+        # Beside archives of both versions the one of the same version as the words counts.
+        archives = sorted((path for path in found if path.is_dir()), key=lambda path: path.name[-5:] != root.name[-5:])
+        folders = [folder for archive in archives[:1] for folder in files.subfolders(archive)]
         return [self._word(path) for folder in folders for path in _recordings(folder)]
 
 
@@ -91,19 +94,20 @@ def _row(path: Path, label: str, **more: Any) -> speech.Row:
 
 
 def _listed(root: Path, name: str) -> list[Path]:
-    path = speech.needed(root, name, "the corpus comes with it")
+    path = files.needed(root, name, "the corpus comes with it")
     return [root / cells[0] for _, cells in lists.fields(path, 1, "right/a69b9b3e_nohash_0.wav")]
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return speech.matching(folder, r".*\.wav")
+    return files.matching(folder, r".*\.wav")
 
 
 def _silence(path: Path, split: str) -> list[speech.Row]:
     """Cuts of one second out of a split's share of a noise."""
-    first, last = (share * speech.seconds(path) for share in _SHARES[split])
-    starts = (
-        [first + _HOP * step for step in range(int((last - first - 1) / _HOP + 1e-6) + 1)] if last - first >= 1 else []
-    )
+    length = files.seconds(path)
+    if length < 0:
+        raise ValueError(f"{path}: cannot be read, and silence is cut out of it: unpack it again")
+    first, last = (share * length for share in _SHARES[split])
+    starts = [first + _HOP * step for step in range(int((last - first - 1) / _HOP + 1 + 1e-6))]
     cut = {"seconds": 1.0, "duration": 1.0}
     return [_row(path, SILENCE, id=f"{SILENCE}/{path.stem}@{start:.1f}", start=start, **cut) for start in starts]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _speech as speech
 
 DEV_SPEAKERS = ("p226", "p287")
@@ -45,13 +46,13 @@ def _pattern(kind: str, part: str) -> str:
 
 def _pairs(root: Path, part: str) -> list[speech.Row]:
     """Sentences of a part, by the names in both of its folders; none if it is not there."""
-    noisy, clean = (speech.matching(root, _pattern(kind, part)) for kind in ("noisy", "clean"))
+    noisy, clean = (files.matching(root, _pattern(kind, part)) for kind in ("noisy", "clean"))
     if not noisy and not clean:
         return []
     if not noisy or not clean:
         kind = "clean" if noisy else "noisy"
         raise FileNotFoundError(f"{root}: no {kind}_{part}_wav/, the twin of {(noisy + clean)[0].name}/")
-    names = {path.name for folder in (noisy[0], clean[0]) for path in speech.matching(folder, r".*\.wav")}
+    names = {path.name for folder in (noisy[0], clean[0]) for path in files.matching(folder, r".*\.wav")}
     return [
         {"id": Path(name).stem, "audio": noisy[0] / name, "clean": clean[0] / name, "speaker": name.partition("_")[0]}
         for name in sorted(names)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import datasets
 
+from . import _files as files
 from . import _lists as lists
 from . import _speech as speech
 
@@ -64,13 +65,13 @@ def _speaker_folders(root: Path) -> dict[str, Path]:
     """Each speaker's folder, in whichever of the archives it came."""
     homes = [root]
     for name in ("dev", "test", "wav"):
-        homes += [found for home in homes if (found := speech.child(home, name)) is not None and found.is_dir()]
-    return {folder.name: folder for home in homes for folder in speech.matching(home, r"id\d{5}")}
+        homes += [found for home in homes if (found := files.child(home, name)) is not None and found.is_dir()]
+    return {folder.name: folder for home in homes for folder in files.matching(home, r"id\d{5}")}
 
 
 def _list(root: Path, names: tuple[str, ...]) -> Path:
-    folders = [root, *(folder for folder in speech.subfolders(root) if not re.fullmatch(r"id\d{5}", folder.name))]
-    found = [path for folder in folders for name in names if (path := speech.child(folder, name)) is not None]
+    folders = [root, *(folder for folder in files.subfolders(root) if not re.fullmatch(r"id\d{5}", folder.name))]
+    found = [path for folder in folders for name in names if (path := files.child(folder, name)) is not None]
     if not found:
         raise FileNotFoundError(f"{root}: no {names[0]}: it stands on the corpus's page, put it beside wav/")
     return found[0]
@@ -105,15 +106,15 @@ def _verification(path: Path, folders: dict[str, Path]) -> dict[str, list[speech
     return {"train": train, "dev": dev, "test": test}
 
 
-def _own_trials(files: dict[str, list[Path]]) -> Iterator[speech.Row]:
+def _own_trials(recordings: dict[str, list[Path]]) -> Iterator[speech.Row]:
     """Each recording beside another of its speaker, from another video if there is one, and beside one of another."""
-    drawn = {speaker: sorted(paths, key=_order)[:_MOST_RECORDINGS] for speaker, paths in files.items()}
+    drawn = {speaker: sorted(paths, key=_order)[:_MOST_RECORDINGS] for speaker, paths in recordings.items()}
     number = 0
     for speaker, paths in drawn.items():
         strangers = [path for other, found in drawn.items() if other != speaker for path in found]
         for path in paths:
-            own = [other for other in files[speaker] if other.parent != path.parent]
-            own = own or [other for other in files[speaker] if other != path]
+            own = [other for other in recordings[speaker] if other.parent != path.parent]
+            own = own or [other for other in recordings[speaker] if other != path]
             for candidates, same in ((own, True), (strangers, False)):
                 if candidates:
                     pair = min(candidates, key=lambda other, path=path: speech.spread(f"{_name(path)} {_name(other)}"))
@@ -126,12 +127,12 @@ def _trial(name: str, first: Path, second: Path, same: bool) -> speech.Row:
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in speech.files_below(folder) if entry.name.lower().endswith(".wav")]
+    return list(files.paths_below(folder, r".*\.wav"))
 
 
 def _file(name: str, folders: dict[str, Path]) -> Path:
     speaker, _, rest = name.partition("/")
-    return folders.get(speaker, Path(next(iter(folders.values()))).parent / speaker) / rest
+    return folders.get(speaker, next(iter(folders.values())).parent / speaker) / rest
 
 
 def _speaker(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 from hfcourse_datasets import audio_folder
-from hfcourse_datasets._speech import seconds
+from hfcourse_datasets._files import seconds
 
 from hfcourse.data.loading import labels_of, load
 from hfcourse.errors import DataError
@@ -55,15 +55,22 @@ def test_splits_by_names_of_folders(tmp_path: Path) -> None:
 
 
 def test_a_folder_a_class(tmp_path: Path) -> None:
-    names = ["train/yes/a.wav", "train/no/a.wav", "train/no/b.wav", "dev/yes/c.wav", "test/maybe test/d.wav"]
+    names = [
+        "train/yes/a.wav",
+        "train/no/a.wav",
+        "train/no/b.wav",
+        "dev/yes/c.wav",
+        "test/a dev/d.wav",
+        "train/a dev/e.wav",
+    ]
     root = corpus(tmp_path / "f", names)
     found = load("audio_folder/labelled", data_dir=str(root), cache_dir=str(tmp_path / "cache"))
     labels = labels_of(found["train"], "label")
-    assert labels == ["maybe test", "no", "yes"]
+    assert labels == ["a dev", "no", "yes"]
     assert {split: [labels[label] for label in table["label"]] for split, table in found.items()} == {
-        "train": ["no", "no", "yes"],
+        "train": ["a dev", "no", "no", "yes"],
         "dev": ["yes"],
-        "test": ["maybe test"],
+        "test": ["a dev"],
     }
     flat = corpus(tmp_path / "g", ["dog/a.wav", "cat/a.wav"])
     assert of(built("audio_folder/labelled", flat)["train"], "id", "label") == [("cat/a.wav", 0), ("dog/a.wav", 1)]
@@ -142,4 +149,4 @@ def test_names_in_other_cases_and_several_folders(tmp_path: Path) -> None:
     root = corpus(tmp_path / "data", ["A/RECORDINGS/0_theo_0.WAV"])
     assert [row["id"] for row in built("fsdd", root / "a".upper())["test"]] == ["0_theo_0"]
     corpus(root, ["A/recordings-2/0_theo_0.wav"])
-    assert "several folders fit: name one of RECORDINGS, recordings-2" in failure("fsdd", root / "A")
+    assert "several folders fit: give the path of one of RECORDINGS, recordings-2" in failure("fsdd", root / "A")

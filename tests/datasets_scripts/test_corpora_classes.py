@@ -76,6 +76,8 @@ def test_the_archive_for_testing(commands: Path) -> None:
     ]
     assert [row["id"] for row in rows["train"]][:3] == ["bed/c3_nohash_0", "yes/a1_nohash_0", "yes/a1_nohash_1"]
     assert len(built("speech_commands/all", commands.parent)["test"]) == 2  # its classes are twelve
+    corpus(commands.parent / "speech_commands_test_set_v0.00", ["no/e5_nohash_0.wav"])
+    assert built("speech_commands/v12", commands.parent)["test"] == rows["test"]  # of another version
 
 
 def test_every_word(commands: Path, tmp_path: Path) -> None:
@@ -93,6 +95,8 @@ def test_commands_that_lack_something(commands: Path) -> None:
     (commands / "no" / "b2_nohash_0.wav").unlink()
     message = failure("speech_commands", commands)
     assert "1 of" in message and f"listed audio files are not there: {commands / 'no' / 'b2_nohash_0.wav'}" in message
+    write(commands / "_background_noise_" / "running_tap.wav", "no sound")
+    assert "running_tap.wav: cannot be read, and silence is cut out of it" in failure("speech_commands", commands)
     (commands / "testing_list.txt").unlink()
     assert f"{commands}: no testing_list.txt" in failure("speech_commands", commands)
     assert "expected a folder with a folder a word, _background_noise_/" in failure("speech_commands", commands / "yes")
