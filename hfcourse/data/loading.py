@@ -205,13 +205,16 @@ def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str |
 
     module = builder_module(name)
     builder_class = _builder_class(module)
-    known = list(builder_class.builder_configs)
-    if config is not None and not known:
+    # Of some corpora each user has other parts: their builders tell which configs lie in the folder.
+    found = module.configs(data_dir) if hasattr(module, "configs") else None
+    known = list(builder_class.builder_configs) if found is None else found
+    if config is not None and not known and found is None:
         raise DataError(f"{name} has no configs, and {config!r} is none: write {name!r} alone")
-    if config is not None and config not in known:
+    if config is not None and known and config not in known:
         raise DataError(unknown(f"config of {name}", config, known))
     if config is None and len(known) > 1 and builder_class.DEFAULT_CONFIG_NAME is None:
         raise DataError(f"{name} needs a config, such as {name}/{known[0]}: one of {', '.join(known)}")
+    config = known[0] if config is None and found else config
     if data_dir is not None and not Path(data_dir).expanduser().exists():
         raise DataError(f"{data_dir}: no such file or folder (the data_dir of {name})")
     try:
