@@ -39,7 +39,8 @@ def bare_backbone(name: str, saved: PreTrainedConfig, settings: BackboneConfig) 
 
 def copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:
     """Give `model`'s backbone the weights of another instance of it, bare or with a head."""
-    target, inner = getattr(model, model.base_model_prefix), source.base_model
+    target: Any = getattr(model, model.base_model_prefix)
+    inner: Any = source.base_model
     if type(target) is not type(inner) and type(target) is type(getattr(inner, "encoder", None)):
         inner = inner.encoder  # Whisper's, whose decoder no head reads
     result = target.load_state_dict(inner.state_dict(), strict=False)
