@@ -104,7 +104,8 @@ def load(folder: str | Path) -> PreTrainedModel:
     name = locate(str(folder))
     config = load_config(name, BackboneConfig(), None)
     architecture = (config.architectures or ["HeadedModel"])[0]
-    model_class = HeadedModel if isinstance(config, HeadedConfig) else getattr(transformers, architecture, None)
+    model_class: Any = HeadedModel if isinstance(config, HeadedConfig) else getattr(transformers, architecture, None)
+    model_class = model_class or native_class(config, [HeadSpec(kind="none")])  # our own nets
     if model_class is None:
         raise ModelError(f"{folder}: no class {architecture!r} in transformers {transformers.__version__}")
     if not is_adapter(name):
