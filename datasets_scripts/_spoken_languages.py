@@ -124,10 +124,10 @@ combien coûte {food} à {city}
 {who} voudrait habiter à {city}
 {who}想住在{city}
 
-{who} eats {food} at {number} o'clock
-{who} isst um {number} Uhr {food}
-{who} mange {food} à {number} heures
-{who}{number}点吃{food}
+{who} wants {food} at {number} o'clock
+{who} möchte um {number} Uhr {food}
+{who} veut {food} à {number} heures
+{who}{number}点要{food}
 """.strip().split("\n\n")
 ]
 _PHRASE_TABLES = tables("""
@@ -140,6 +140,10 @@ food:
     a tomato | eine Tomate | une tomate | 一个西红柿
     a piece of chocolate | ein Stück Schokolade | un morceau de chocolat | 一块巧克力
     a pizza | eine Pizza | une pizza | 一个比萨饼
+    a lemon | eine Zitrone | un citron | 一个柠檬
+    a cup of tea | eine Tasse Tee | une tasse de thé | 一杯茶
+    a glass of water | ein Glas Wasser | un verre d'eau | 一杯水
+    a bottle of milk | eine Flasche Milch | une bouteille de lait | 一瓶牛奶
 time:
     today | heute | aujourd'hui | 今天
     tomorrow | morgen | demain | 明天
@@ -148,6 +152,9 @@ time:
     next week | nächste Woche | la semaine prochaine | 下个星期
     this evening | heute Abend | ce soir | 今天晚上
     tomorrow morning | morgen früh | demain matin | 明天早上
+    on wednesday | am Mittwoch | mercredi | 星期三
+    this afternoon | heute Nachmittag | cet après-midi | 今天下午
+    next month | nächsten Monat | le mois prochain | 下个月
 city:
     berlin | Berlin | Berlin | 柏林
     paris | Paris | Paris | 巴黎
@@ -158,6 +165,11 @@ city:
     vienna | Wien | Vienne | 维也纳
     moscow | Moskau | Moscou | 莫斯科
     new york | New York | New York | 纽约
+    tokyo | Tokio | Tokyo | 东京
+    madrid | Madrid | Madrid | 马德里
+    geneva | Genf | Genève | 日内瓦
+    shanghai | Schanghai | Shanghai | 上海
+    cologne | Köln | Cologne | 科隆
 who:
     my brother | mein Bruder | mon frère | 我哥哥
     my sister | meine Schwester | ma sœur | 我姐姐
@@ -167,6 +179,10 @@ who:
     the doctor | der Arzt | le médecin | 医生
     my friend | mein Freund | mon ami | 我的朋友
     the new student | der neue Student | le nouvel étudiant | 新学生
+    your aunt | deine Tante | ta tante | 你阿姨
+    our neighbour | unser Nachbar | notre voisin | 我们的邻居
+    my grandmother | meine Großmutter | ma grand-mère | 我奶奶
+    the engineer | der Ingenieur | l'ingénieur | 工程师
 tongue:
     german | Deutsch | allemand | 德语
     french | Französisch | français | 法语
@@ -203,11 +219,15 @@ animals:
     dogs | Hunde | chiens | 狗
     birds | Vögel | oiseaux | 鸟
     rabbits | Hasen | lapins | 兔子
+    chickens | Hühner | poules | 鸡
+    fish | Fische | poissons | 鱼
 game:
     football | Fußball | au football | 踢足球
     tennis | Tennis | au tennis | 打网球
     chess | Schach | aux échecs | 下棋
     cards | Karten | aux cartes | 打牌
+    basketball | Basketball | au basket | 打篮球
+    volleyball | Volleyball | au volley | 打排球
 state:
     next to the church | neben der Kirche | à côté de l'église | 在教堂旁边
     far from here | weit von hier | loin d'ici | 离这里很远

@@ -74,8 +74,8 @@ _SENTENCES = [
 {so}如果{quantity}太大{bad}
 {so} if the {quantity} is too large {bad}
 
-如果{quantity}太小{bad}
-if the {quantity} is too small {bad}
+{so}如果{quantity}太小{bad}
+{so} if the {quantity} is too small {bad}
 
 {so}今天要讲的是{method}
 {so} what we talk about today is {method}
@@ -83,20 +83,20 @@ if the {quantity} is too small {bad}
 {so}这个{model}有{number}层
 {so} this {model} has {number} layers
 
-{method}可以让{model}学得更快
-{method} lets the {model} learn faster
+{so}{method}可以让{model}学得更快
+{so} {method} lets the {model} learn faster
 
-在{task}这个任务上{model}的结果最好
-on the task of {task} the {model} gives the best results
+{so}在{task}这个任务上{model}的结果最好
+{so} on the task of {task} the {model} gives the best results
 
-{model}的输入是{thing}输出是{thing2}
-the input of the {model} is {thing} and its output is {thing2}
+{so}{model}的输入是{thing}输出是{thing2}
+{so} the input of the {model} is {thing} and its output is {thing2}
 
 {so}为什么需要{method}呢
 {so} why do we need {method}
 
-大家的作业是用{model}做{task}
-your homework is to do {task} with a {model}
+{so}大家的作业是用{model}做{task}
+{so} your homework is to do {task} with a {model}
 
 {so}你要把{quantity}调小一点
 {so} you have to make the {quantity} a little smaller
@@ -104,29 +104,29 @@ your homework is to do {task} with a {model}
 {so}把{quantity}调大一点
 {so} make the {quantity} a little larger
 
-{method}跟{method2}有什么不同
-what is the difference between {method} and {method2}
+{so}{method}跟{method2}有什么不同
+{so} what is the difference between {method} and {method2}
 
-我们先训练一个{model}再做{method}
-we first train a {model} and then do {method}
+{so}我们先训练一个{model}再做{method}
+{so} we first train a {model} and then do {method}
 
-没有{data}的时候可以用{method}
-when there is no {data} you can use {method}
+{so}没有{data}的时候可以用{method}
+{so} when there is no {data} you can use {method}
 
 {so}{quantity}在{number}个 epoch 以后就不动了
 {so} the {quantity} no longer changes after {number} epochs
 
-有人把{method}用在{task}上面
-some people apply {method} to {task}
+{so}有人把{method}用在{task}上面
+{so} some people apply {method} to {task}
 
-{model}里面最重要的就是{part}
-the most important thing in the {model} is {part}
+{so}{model}里面最重要的就是{part}
+{so} the most important thing in the {model} is {part}
 
 {so}每一个 token 都会变成{thing}
 {so} every token becomes {thing}
 
-这个{model}只看过{number}个小时的声音
-this {model} has heard only {number} hours of sound
+{so}这个{model}只看过{number}个小时的声音
+{so} this {model} has heard only {number} hours of sound
 """.strip().split("\n\n")
 ]
 

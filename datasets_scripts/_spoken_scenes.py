@@ -5,8 +5,8 @@ Each maker yields the rows of a split, as many as it is asked for.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from ._templates import pick, split_of
 
 _TURNS = (2, 5)
 # Seconds between one's end and the other's beginning; below 0 both speak.
-_GAPS = (-1.0, 0.5)
+_GAPS = (-1.5, 0.5)
 _TRIAL = Conditions(snr=(8.0, 25.0), microphone=3.0)
 _SEARCHED, _SEARCHING = Conditions(), Conditions(snr=(15.0, 30.0), room=0.3, telephone=0.0)
-_QUERIES = 0.25
+_QUERIES, _FITTING = 0.25, 0.8
 # What is looked for; a word of this many letters is heard well enough to be found.
 _TERMS, _SHORTEST = ("noun", "nouns", "place", "job"), 5
 
@@ -88,27 +88,36 @@ def _trial(studio: Studio, rng: np.random.Generator, text: str, speaker: Speaker
 
 def queries(studio: Studio, count: int) -> Iterator[Row]:
     """Documents are sentences; a query is one word of some of them, said alone. No two splits search the same term."""
-    number_of_queries = max(1, round(_QUERIES * count))
+    terms = searched(studio.split)
+    number_of_documents = count - max(1, round(_QUERIES * count))
     documents: dict[str, list[str]] = {}
-    for number, rng, text in new_texts(studio, count - number_of_queries, texts.sentence):
+    for number, rng, text in new_texts(studio, number_of_documents, partial(_document, terms)):
         row, _ = spoken_row(studio, number, rng, text, conditions=_SEARCHED)
         documents[row["id"]] = text.split()
         yield row | {"role": "document", "text": text, "matches": []}
-    found = Counter(word for words in documents.values() for word in set(words))
-    terms = [term for term in searched(studio.split) if found[term]]
-    for number in range(count - number_of_queries, count):
+    found = sorted({word for words in documents.values() for word in words}.intersection(terms))
+    for number in range(number_of_documents, count):
         rng = studio.rng(number)
-        term = pick(rng, terms)
+        term = pick(rng, found)
         row, _ = spoken_row(studio, number, rng, term, conditions=_SEARCHING)
         matches = [name for name, words in documents.items() if term in words]
         yield row | {"role": "query", "text": term, "matches": matches}
+
+
+def _document(terms: Collection[str], rng: np.random.Generator) -> str:
+    """A sentence; most of them have one of the terms."""
+    wanted = rng.random() < _FITTING
+    while True:
+        text = texts.sentence(rng)
+        if not wanted or not set(terms).isdisjoint(text.split()):
+            return text
 
 
 def searched(split: str) -> list[str]:
     """The terms of a split's queries: words that stand in no other word."""
     known = texts.words()
     terms = sorted({word for name in _TERMS for word in texts.words(name) if len(word) >= _SHORTEST})
-    alone = [term for term in terms if not any(term in word or word in term for word in known if word != term)]
+    alone = [term for term in terms if not any(term in word for word in known if word != term)]
     return [term for term in alone if split_of(term) == split]
 
 

@@ -18,8 +18,8 @@ from ._templates import lists, pick
 
 VARIANTS = lists("""
 train: f3 f4 m1 m2 m4 m7 m8 klatt Alex Alicia Andrea AnxiousAndy Denis Diogo Gene Hugo Jacky Marco Michael Nguyen
-    RicishayMax adam antonio david ed edward ian iven iven2 iven4 kaukovalta linda michel mike2 pablo
-    paul pedro rob robert robosoft4 robosoft7 shelby steph whisper
+    RicishayMax adam antonio david ed edward ian iven iven2 iven4 kaukovalta linda michel mike2 pablo paul pedro rob
+    robert shelby steph whisper
 dev: f1 grandma anika m5 Mario boris marcelo quincy travis victor
 test: f2 f5 Annie belinda zac m3 m6 klatt3 croak Andy Mike Lee Storm benjamin grandpa norbert sandro john
 """)

@@ -26,7 +26,7 @@ Row = dict[str, Any]
 Timed = tuple[str, float, float]
 
 # Utterances of so many seconds are kept, so many of them, to make babble of.
-_LONG, _KEPT = 1.0, 12
+_LONG, _KEPT = 1.0, 6
 
 
 @dataclass(frozen=True)
