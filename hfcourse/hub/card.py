@@ -94,12 +94,26 @@ _PLAIN = _auto(
 with torch.no_grad():
     print(model(**tokenizer("A sentence.", return_tensors="pt")).last_hidden_state.shape)""",
 )
+_HEARS = _Use(
+    "feature-extraction",
+    """\
+import torch
+from transformers import AutoFeatureExtractor, AutoModel
+
+extractor = AutoFeatureExtractor.from_pretrained("FOLDER")
+model = AutoModel.from_pretrained("FOLDER")
+second = torch.zeros(extractor.sampling_rate).numpy()  # put a recording here
+with torch.no_grad():
+    inputs = extractor(second, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    print(model(**inputs).last_hidden_state.shape)""",
+)
 _OUR_METHODS = {"BOTTLENECK", "HEAD_ONLY", "KV_PREFIX", "SOFT_PROMPT"}
 _LOAD = """\
 from hfcourse.model import load
 
 model = load("FOLDER")"""
 _OURS = _Use(None, _LOAD, "This model's heads have no class in transformers: it needs `hfcourse` to be loaded.")
+_OUR_NET = _Use("feature-extraction", _LOAD, "This net has no class in transformers: it needs `hfcourse` to be loaded.")
 
 
 def write_card(
@@ -139,7 +153,10 @@ def _use(folder: Path) -> _Use:
     if (folder / "adapter_config.json").is_file():
         adapter = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         return _adapter_use(name, adapter, _by_class(name).tag)
-    return _by_class(name)
+    if name != "HeadedModel" and str(config.get("model_type", "")).startswith("hfcourse_"):
+        return _OUR_NET
+    use = _by_class(name)
+    return _HEARS if use is _PLAIN and (folder / "preprocessor_config.json").is_file() else use
 
 
 def _by_class(name: str) -> _Use:
@@ -236,7 +253,7 @@ def _text(run: RunFolder, *, task_name: str, metrics: Mapping[str, Any], base_mo
         task=task_name,
         data=_data_of(run),
         base_model=base_model,
-        pretraining=_kind(run) == "pretraining",
+        pretraining=_kind(run).endswith("pretraining"),
         score=score if isinstance(score.get("value"), int | float) and math.isfinite(score["value"]) else None,
         numbers=_numbers(metrics),
         counts=metrics.get("counts") or {},

@@ -103,7 +103,8 @@ def task_plots(task: str, runs: Sequence[tuple[int, Run]], *, halves: bool = Fal
     if not halves:
         others.append(line_plot(_curves(runs, "lr", train=True), title="Learning rate", log=False))
         others.append(line_plot(_curves(runs, "grad_norm", train=True), title="Norm of the gradient"))
-        others.append(line_plot(_curves(runs, "tokens_per_s", train=True), title="Tokens a second", log=False))
+        for speed, title in (("tokens_per_s", "Tokens a second"), ("audio_per_s", "Seconds of audio a second")):
+            others.append(line_plot(_curves(runs, speed, train=True), title=title, log=False))
     smoothed = any(len(run.train_log) > plots.SMOOTH_ABOVE for _, run in runs)
     return Plots(
         task, loss, narrow, [plot for plot in others if plot], [(number, run.name) for number, run in runs], smoothed

@@ -168,12 +168,13 @@ def _missing(
         missing.append("log.jsonl is absent or empty: there are no curves")
     if not answers and not _pretrains(config):
         missing.append("predictions/ is absent or empty: there are no intervals, confusion matrix or examples")
-    missing += [f"predictions/{split}.jsonl is empty" for split, found in answers.items() if not found]
+    if not _pretrains(config):
+        missing += [f"predictions/{split}.jsonl is empty" for split, found in answers.items() if not found]
     return missing
 
 
 def _pretrains(config: Mapping[str, Any]) -> bool:
-    return _mapping(config.get("task")).get("kind") == "pretraining"
+    return str(_mapping(config.get("task")).get("kind")).endswith("pretraining")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

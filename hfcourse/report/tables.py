@@ -195,9 +195,11 @@ def _steps(metrics: Mapping[str, Any]) -> str:
 
 
 def throughput(run: Run) -> str:
-    """Median tokens/s of the log lines."""
-    speeds = [float(line["tokens_per_s"]) for line in run.train_log if line.get("tokens_per_s")]
-    return f"{count(float(np.median(speeds)))} tokens/s (median)" if speeds else ""
+    """Median speed of the log lines."""
+    for key, unit in (("tokens_per_s", "tokens/s"), ("audio_per_s", "s of audio/s")):
+        if speeds := [float(line[key]) for line in run.train_log if line.get(key)]:
+            return f"{count(float(np.median(speeds)))} {unit} (median)"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,15 @@ def test_the_hub_reads_the_metadata(tmp_path: Path) -> None:
     assert found == {("dev", "accuracy"): 0.85, ("test", "accuracy"): 0.8125}  # the nan is left out
 
 
+def test_what_hears_is_used_with_its_extractor(tmp_path: Path) -> None:
+    run = make(tmp_path, "HubertModel")
+    (run.model_dir / "preprocessor_config.json").write_text("{}")
+    assert "AutoFeatureExtractor" in write_card(run).read_text()
+    (run.model_dir / "config.json").write_text('{"architectures": ["FramesModel"], "model_type": "hfcourse_frames"}')
+    text = write_card(run).read_text()
+    assert 'load("FOLDER")' in text and "This net has no class in transformers" in text
+
+
 @pytest.mark.parametrize(
     ("architecture", "tag"),
     [
