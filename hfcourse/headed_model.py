@@ -103,6 +103,8 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         dropout = 0.1 if dropout is None else dropout
         if spec.layers == "exits":
             return ExitsHead(spec, inner.hidden_size, dropout, inner.num_hidden_layers)
+        if spec.kind not in _HEADS:
+            raise ModelError(f"a {inner.model_type} net has no {spec.kind} head in transformers: take one that has")
         return _HEADS[spec.kind](spec, inner.hidden_size, dropout)
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -9,7 +9,7 @@ def fixed_spans(states: np.ndarray, rate: float, span: int, draws: np.ndarray) -
     """Runs of `span` states that do not overlap, until `rate` of each row is masked (Mockingjay), bool (B, S).
 
     A row's states are cut into runs from a drawn first one on; as many runs as come nearest to the rate are chosen, at
-    least one.
+    least one. The first and the last run may be shorter. A row's mask depends on its own states and draws alone.
 
     Args:
         states: states of each row, int64 (B,).
@@ -20,11 +20,13 @@ def fixed_spans(states: np.ndarray, rate: float, span: int, draws: np.ndarray) -
     width = draws.shape[1]
     at = np.arange(width)
     shift = (draws[:, 0] * span).astype(np.int64)
+    # What is left of the draw that was cut to a whole number is as good as new: it ranks the first run.
+    numbers = np.concatenate([draws[:, :1] * span - shift[:, None], draws[:, 1:]], axis=1)
     run = (at[None, :] + shift[:, None]) // span  # number of the run that a state belongs to
     inside = at[None, :] < states[:, None]
     runs = int(run.max()) + 1
     last = np.where(inside, run, -1).max(axis=1)
-    rank = _ranks(_per_run(draws, runs), np.arange(runs)[None, :] <= last[:, None])
+    rank = _ranks(numbers[:, :runs], np.arange(runs)[None, :] <= last[:, None])
     number = np.maximum(1, np.rint(rate * states / span)).astype(np.int64)
     chosen = np.take_along_axis(rank, run, axis=1) < number[:, None]
     masked: np.ndarray = chosen & inside
@@ -35,19 +37,20 @@ def meeting_spans(states: np.ndarray, rate: float, span: int, draws: np.ndarray)
     """Runs of `span` states whose starts are drawn without putting back and may overlap (wav2vec 2.0), bool (B, S).
 
     Of each row ``rate x states / span`` starts are drawn (rounded by a draw, at least one), so `rate` would be masked
-    if no two runs met: 0.65 in runs of 10 leaves about half of the states masked.
+    if no two runs met: 0.65 in runs of 10 leaves about half of the states masked. A row's mask depends on its own
+    states and draws alone, not on how wide the batch is.
 
     Args:
         states: states of each row, int64 (B,).
         rate: share of the states that would be masked if runs never met.
         span: states of a run; a row with fewer is masked whole but for one state.
-        draws: uniform numbers, (B, S + 1): one for each start and one that rounds.
+        draws: uniform numbers, (B, S + 1): one that rounds, then one for each start.
     """
     width = draws.shape[1] - 1
     length = np.minimum(span, np.maximum(states - 1, 1))
     possible = states - length + 1
-    number = np.minimum(np.maximum(1, (rate * states / span + draws[:, -1]).astype(np.int64)), possible)
-    ranks = _ranks(draws[:, :width], np.arange(width)[None, :] < possible[:, None])
+    number = np.minimum(np.maximum(1, (rate * states / span + draws[:, 0]).astype(np.int64)), possible)
+    ranks = _ranks(draws[:, 1:], np.arange(width)[None, :] < possible[:, None])
     starts = (ranks < number[:, None]).astype(np.int64)
     # A state is masked where a run has begun among the last `length` states: a difference of running sums.
     sums = np.pad(starts.cumsum(axis=1), ((0, 0), (span, 0)))
@@ -56,12 +59,15 @@ def meeting_spans(states: np.ndarray, rate: float, span: int, draws: np.ndarray)
     return masked
 
 
+def places(mask: np.ndarray) -> np.ndarray:
+    """Which states of each row are masked, int64 (B, most of a row), in order; -1 behind the last."""
+    counts = mask.sum(axis=1)
+    found = np.full((len(mask), int(counts.max())), -1, dtype=np.int64)
+    found[np.arange(found.shape[1]) < counts[:, None]] = mask.nonzero()[1]
+    return found
+
+
 def _ranks(draws: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """The rank of each draw in its row, those that are not allowed last, (B, S)."""
     ranks: np.ndarray = np.where(allowed, draws, np.inf).argsort(axis=1).argsort(axis=1)
     return ranks
-
-
-def _per_run(draws: np.ndarray, runs: int) -> np.ndarray:
-    """Uniform numbers (B, runs) out of (B, S), the first of which has been used."""
-    return np.resize(draws[:, 1:], (len(draws), runs)) if draws.shape[1] - 1 < runs else draws[:, 1 : runs + 1]

@@ -132,6 +132,7 @@ class _Loop:
             self.state.load(checkpoint)
             say(f"resumed from {checkpoint}")
         position = self.state.position
+        self.steps.objective.begin(position.step)
         if self.accelerator.is_main_process:
             self.run.cut_log(position.step)
         self.steps.begin()

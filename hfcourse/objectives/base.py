@@ -54,6 +54,9 @@ class Objective:
         """Modules that learn beside the model (a generator, a codebook): optimized and kept in checkpoints with it."""
         return []
 
+    def begin(self, step: int) -> None:
+        """Called once before training, with the steps that are already done: schedules go on from there."""
+
     def after_step(self, step: int) -> None:
         """Called after each optimizer step: teachers, codebooks and schedules of masks are updated here."""
 

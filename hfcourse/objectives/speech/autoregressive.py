@@ -66,6 +66,9 @@ class Autoregressive(SpeechObjective):
         loss = (foretold - there).abs().mean()
         return Output(losses={"frames": loss}, logs=logs | {"frames/spread": spread(foretold, there)})
 
+    def begin(self, step: int) -> None:
+        self.after_step(step)
+
     def after_step(self, step: int) -> None:
         if self.quantizer is not None:
             self.quantizer.cool(step)

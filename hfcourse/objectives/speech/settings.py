@@ -137,6 +137,13 @@ class Wav2Vec2:
     gumbel: tuple[float, float, float] = (2.0, 0.5, 0.999995)
     """Temperature of the choice of codes: at first, at least, and by which factor it falls at each step."""
 
+    def __post_init__(self) -> None:
+        _share("mask_rate", self.mask_rate)
+        if min(self.span, self.negatives) < 1:
+            raise ConfigError(f"span is {self.span}, negatives {self.negatives}: each must be 1 or more")
+        if min(self.temperature, *self.gumbel) <= 0:
+            raise ConfigError(f"temperature is {self.temperature}, gumbel {self.gumbel}: all must be above 0")
+
     def build(self) -> SpeechObjective:
         """The objective."""
         from hfcourse.objectives.speech.contrastive import Contrastive
