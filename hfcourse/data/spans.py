@@ -41,13 +41,13 @@ def meeting_spans(states: np.ndarray, rate: float, span: int, draws: np.ndarray)
         states: states of each row, int64 (B,).
         rate: share of the states that would be masked if runs never met.
         span: states of a run; a row with fewer is masked whole but for one state.
-        draws: uniform numbers, (B, S + 1): one for each start and one that rounds.
+        draws: uniform numbers, (B, S + 1): one that rounds, then one for each start.
     """
     width = draws.shape[1] - 1
     length = np.minimum(span, np.maximum(states - 1, 1))
     possible = states - length + 1
-    number = np.minimum(np.maximum(1, (rate * states / span + draws[:, -1]).astype(np.int64)), possible)
-    ranks = _ranks(draws[:, :width], np.arange(width)[None, :] < possible[:, None])
+    number = np.minimum(np.maximum(1, (rate * states / span + draws[:, 0]).astype(np.int64)), possible)
+    ranks = _ranks(draws[:, 1:], np.arange(width)[None, :] < possible[:, None])
     starts = (ranks < number[:, None]).astype(np.int64)
     # A state is masked where a run has begun among the last `length` states: a difference of running sums.
     sums = np.pad(starts.cumsum(axis=1), ((0, 0), (span, 0)))
