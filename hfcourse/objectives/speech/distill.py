@@ -65,11 +65,13 @@ class Distill(SpeechObjective):
         self.student.__dict__["learns_from"] = self.settings.teacher  # bound again, it keeps what it has learned
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Linear(ours.hidden_size, ours.hidden_size), nn.GELU(), nn.Linear(ours.hidden_size, theirs.hidden_size)
+                nn.Linear(ours.hidden_size, ours.hidden_size),
+                nn.GELU(),
+                nn.Linear(ours.hidden_size, theirs.hidden_size),
             )
             for _ in self.layers
         )
-        self.leaves_out = True  # the embedding of masked states
+        self.leaves_out = getattr(ours, "layerdrop", 0.0) > 0
 
     def modules_to_train(self) -> list[nn.Module]:
         return [self.heads]
@@ -78,8 +80,11 @@ class Distill(SpeechObjective):
         return {"states": int(batch["states"].sum())}
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
-        states = states_of(model, batch).last_hidden_state
-        inside = mask_of(batch["states"], states.shape[1])
+        inside = mask_of(batch["states"], int(batch["states"].max()))
+        # Nothing is masked: where it is not told which states are, transformers draws some (and from numpy, whose
+        # numbers no checkpoint holds).
+        told = {"mask_time_indices": torch.zeros_like(inside)} if hasattr(self.student, "masked_spec_embed") else {}
+        states = states_of(model, batch, **told).last_hidden_state
         foretold = torch.stack([head(states[inside]) for head in self.heads]).float()
         there = self.targets(batch, inside)
         distance = (foretold - there).abs().mean()

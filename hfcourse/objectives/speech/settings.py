@@ -214,7 +214,7 @@ class Data2Vec:
     layers: int = 0
     """Upper layers whose mean is the target; 0 for two thirds of them."""
     beta: float = 0.0
-    """Errors below it count squared, larger ones as they are (smooth L1); 0: all are squared, as the paper has speech."""
+    """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
     decay: tuple[float, float] = (0.99, 0.999)
     """How slowly the teacher follows: at first and at last (the paper: 0.999 and 0.9999)."""
     ramp: int = 300

@@ -163,7 +163,8 @@ def test_a_run_is_that_of_its_seed_and_goes_on_with_its_codes(tmp_path: Path) ->
         model = frames_net()
         objective = RandomCodes(BestRQ(codes=24, code_size=6))
         train = TrainConfig(steps=steps, eval_every=2, log_every=1, precision="fp32", progress=False, select_best=False)
-        config = FitConfig(seed=seed, batch=BatchConfig(examples=8), optim=OptimConfig(schedule="constant"), train=train)
+        optim = OptimConfig(schedule="constant", warmup=0)
+        config = FitConfig(seed=seed, batch=BatchConfig(examples=8), optim=optim, train=train)
         run = RunFolder.create(tmp_path / name, {"recipe": "toy"}, resume=resume)
         fit(model, ToneTask(objective, model.config), config, run)
         return run

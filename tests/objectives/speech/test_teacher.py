@@ -178,8 +178,8 @@ def test_collapse_is_called_by_its_name() -> None:
     batch = batch_of(objective, model.config, LENGTHS)
 
     def called() -> str:
-        logs = objective(model, batch, need_logits=False).logs
-        return objective.collapse({name: float(total) / objective.counts(batch)["states"] for name, total in logs.items()})
+        output, number = objective(model, batch, need_logits=False), objective.counts(batch)["states"]
+        return objective.collapse({name: float(total) / number for name, total in output.logs.items()})
 
     assert called() == ""
     torch.nn.init.zeros_(objective.head_module.weight)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoConfig
+from transformers import AutoConfig, AutoModel
 
 from hfcourse.backbones.speech.rate import state_counts
 from hfcourse.heads.spec import HeadSpec
