@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.autoregressive import spread
 from hfcourse.objectives.speech.base import SpeechObjective, keep_samples_constant, states_of
-from hfcourse.objectives.speech.settings import DistilHuBERT
 from hfcourse.peft.wrap import unwrapped
 from hfcourse.weights import bare_backbone
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import DistilHuBERT
 
 _CONSTANT = 1e-3
 """Foretold states that vary by less of what the teacher's vary are those of a collapse."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from hfcourse.data.spans import meeting_spans
 from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.base import Draws, SpeechObjective, few_codes
-from hfcourse.objectives.speech.settings import BestRQ
 from hfcourse.peft.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import BestRQ
 
 _SPANS, _NOISE = range(1, 3)
 """Streams of draws."""
