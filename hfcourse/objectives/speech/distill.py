@@ -118,7 +118,9 @@ class Distill(SpeechObjective):
         name, settings = self.settings.teacher, BackboneConfig()
         saved = load_config(name, settings, None)
         config = getattr(saved, "backbone_config", saved)
-        if any(getattr(config, key, None) != getattr(student, key) for key in ("conv_kernel", "conv_stride")):
+        # Lists in a saved config, tuples in a fresh one.
+        ours, theirs = ([[*getattr(c, key, ())] for key in ("conv_kernel", "conv_stride")] for c in (student, config))
+        if ours != theirs:
             raise ConfigError(f"{name}: its states do not stand where the student's do: their convolutions must agree")
         self.layers = self.settings.layers or spread_layers(config.num_hidden_layers)
         if not 1 <= min(self.layers) <= max(self.layers) <= config.num_hidden_layers:

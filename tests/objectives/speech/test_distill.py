@@ -218,6 +218,8 @@ def test_layers_are_spread_to_the_last() -> None:
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
-def test_presets(size: str) -> None:
+def test_presets(size: str, tmp_path: Path) -> None:
     model = build(f"distilhubert-{size}", HeadSpec(kind="none"))
+    build(f"data2vec-{size}", HeadSpec(kind="none")).save_pretrained(tmp_path)
+    assert bound(model, tmp_path).layers == ((1, 2, 3) if size == "tiny" else (2, 4, 6))
     assert type(model).__name__ == "HubertModel" and len(model.encoder.layers) == 2
