@@ -6,6 +6,8 @@ from typing import Any
 
 # Layers, hidden, heads.
 _SIZES = {"tiny": (3, 192, 3), "small": (6, 384, 6), "base": (12, 768, 12)}
+_CHANNELS = {"tiny": [32, 64, 64, 128, 128, 128, 128], "small": [256] * 7, "base": [512] * 7}
+"""Of convolutions over samples. Most of a small net's time goes into the first ones, with 3200 states a second."""
 
 
 def _frames(size: str, layers: str, **more: Any) -> dict[str, Any]:
@@ -22,36 +24,58 @@ def _frames(size: str, layers: str, **more: Any) -> dict[str, Any]:
     }
 
 
-# Of nets on samples: channels of the convolutions. Most of their time goes into the first ones, 3200 states a second.
-_CHANNELS = {"tiny": [32, 64, 64, 128, 128, 128, 128], "small": [256] * 7}
-
-
-def _waves(size: str, model_type: str, **more: Any) -> dict[str, Any]:
-    """Convolutions over samples under a Transformer, in transformers' own classes; base is what they are by default."""
-    if size == "base":
-        return {"model_type": model_type}
+def _waves(model_type: str, size: str, **more: Any) -> dict[str, Any]:
+    """Convolutions over samples that give a state every 20 ms, under a Transformer: transformers' own classes."""
     count, hidden, heads = _SIZES[size]
-    found: dict[str, Any] = {
+    # What learns for minutes does not overfit: the smaller sizes drop nothing out.
+    dropout = 0.1 if size == "base" else 0.0
+    return {
         "model_type": model_type,
         "conv_dim": _CHANNELS[size],
         "hidden_size": hidden,
+        "intermediate_size": 4 * hidden,
         "num_hidden_layers": count,
         "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
+        "hidden_dropout": dropout,
+        "attention_dropout": dropout,
+        "activation_dropout": 0.0,
+        "layerdrop": 0.05 if size == "base" else 0.0,
+        "num_conv_pos_embeddings": 64 if size == "tiny" else 128,
+        **more,
     }
-    if size == "tiny":  # in minutes nothing is learned by heart
-        names = ("hidden_dropout", "activation_dropout", "attention_dropout", "layerdrop")
-        found |= {"num_conv_pos_embeddings": 64, **dict.fromkeys(names, 0.0)}
-    return found | more
 
 
-# Codes of each of the two groups, width of an entry and of what is compared.
-_CODES = {
+def _conv(size: str, context: str, **more: Any) -> dict[str, Any]:
+    """Convolutions on samples: states of 20 ms at the smallest size, at the others of 10 ms, as in the papers."""
+    kernels, strides, widths = [10, 8, 4, 4, 4], [5, 4, 2, 2, 2], 5 * [256 if size == "small" else 512]
+    if size == "tiny":
+        kernels, strides, widths = [*kernels, 2], [*strides, 2], [64, 64, 128, 256, 256, 256]
+    shape = {"conv_kernel": kernels, "conv_stride": strides, "conv_dim": widths}
+    return {"model_type": "hfcourse_conv", "context": context, **shape, **more}
+
+
+def _vq(size: str, quantizer: str) -> dict[str, Any]:
+    """A codebook of two groups between the convolutions and the context."""
+    found = _conv(size, "conv", quantizer=quantizer, codes=320 if size == "base" else 64)
+    if size != "base":
+        return found | {"context_kernel": (4 if size == "tiny" else 9) * [3]}
+    shape = {"conv_kernel": [1, 1, 1], "conv_stride": [1, 1, 1], "conv_dim": [512, 512, 512]}
+    return found | {name: found[name] + added for name, added in shape.items()} | {"context_kernel": [*range(2, 14)]}
+
+
+# wav2vec 2.0: codes of each of the two groups, width of an entry and of what is compared.
+_CODES: dict[str, dict[str, Any]] = {
     "tiny": {"num_codevectors_per_group": 160, "codevector_dim": 128, "proj_codevector_dim": 128},
     "small": {},
-    "base": {},
+    "base": {"activation_dropout": 0.1, "layerdrop": 0.1},
 }
-
+_HUBERT: dict[str, dict[str, Any]] = {"tiny": {}, "small": {}, "base": {"feat_proj_dropout": 0.1}}
+_DATA2VEC: dict[str, dict[str, Any]] = {
+    # Its convolutions are normalised over channels, with which GELU's gradient takes a third of a tiny net's step.
+    "tiny": {"feat_extract_activation": "relu", "num_conv_pos_embeddings": 1, "conv_pos_kernel_size": 31},
+    "small": {"num_conv_pos_embeddings": 5},
+    "base": {"num_conv_pos_embeddings": 5},
+}
 
 SPEECH_PRESETS: dict[str, dict[str, Any]] = {
     "fbank": {"model_type": "hfcourse_frames", "layers": "none", "deltas": 2, "cmvn": False, "stack": 2},
@@ -60,6 +84,14 @@ SPEECH_PRESETS: dict[str, dict[str, Any]] = {
     **{f"apc-{size}": _frames(size, "gru") for size in _SIZES},
     **{f"apc_transformer-{size}": _frames(size, "causal") for size in _SIZES},
     **{f"vq_apc-{size}": _frames(size, "gru") for size in _SIZES},
-    **{f"wav2vec2-{size}": _waves(size, "wav2vec2", **_CODES[size]) for size in _SIZES},
+    **{f"cpc-{size}": _conv(size, "gru") for size in _SIZES},
+    **{f"wav2vec-{size}": _conv(size, "conv", context_kernel=(4 if size == "tiny" else 9) * [3]) for size in _SIZES},
+    **{f"vq_wav2vec-{size}": _vq(size, "gumbel") for size in _SIZES},
+    **{f"vq_wav2vec_kmeans-{size}": _vq(size, "kmeans") for size in _SIZES},
+    **{f"wav2vec2-{size}": _waves("wav2vec2", size, **_CODES[size]) for size in _SIZES},
+    **{f"hubert-{size}": _waves("hubert", size, **_HUBERT[size]) for size in _SIZES},
+    **{f"wavlm-{size}": _waves("wavlm", size, **_HUBERT[size]) for size in _SIZES},
     **{f"best_rq-{size}": _frames(size, "transformer", stack=4) for size in _SIZES},
+    **{f"data2vec-{size}": _waves("data2vec-audio", size, **_DATA2VEC[size]) for size in _SIZES},
+    **{f"distilhubert-{size}": _waves("hubert", size, num_hidden_layers=2) for size in _SIZES},
 }

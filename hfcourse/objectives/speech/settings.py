@@ -197,6 +197,11 @@ class BestRQ:
     code_size: int = 16
     """Width of an entry."""
 
+    def __post_init__(self) -> None:
+        _share("mask_rate", self.mask_rate)
+        if self.codes < 2 or self.code_size < 2 or self.span < 1:
+            raise ConfigError("codes and code_size must be 2 or more, span 1 or more")
+
     def build(self) -> SpeechObjective:
         """The objective."""
         from hfcourse.objectives.speech.random_codes import RandomCodes
@@ -215,10 +220,19 @@ class Data2Vec:
     """States that are masked together."""
     layers: int = 0
     """Upper layers whose mean is the target; 0 for two thirds of them."""
+    beta: float = 0.0
+    """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
     decay: tuple[float, float] = (0.99, 0.999)
-    """How slowly the teacher follows: at first and at last."""
+    """How slowly the teacher follows: at first and at last (the paper: 0.999 and 0.9999)."""
     ramp: int = 300
-    """Steps from the first to the last."""
+    """Steps from the first to the last (the paper: 30,000)."""
+
+    def __post_init__(self) -> None:
+        _share("mask_rate", self.mask_rate)
+        if not 0 <= self.decay[0] <= self.decay[1] <= 1:
+            raise ConfigError(f"decay is {self.decay}: it must rise, between 0 and 1")
+        if self.ramp < 1 or self.span < 1 or self.layers < 0 or self.beta < 0:
+            raise ConfigError("ramp and span must be 1 or more, layers and beta 0 or more")
 
     def build(self) -> SpeechObjective:
         """The objective."""
@@ -238,6 +252,10 @@ class DistilHuBERT:
     """Layers of the teacher that are foretold, from 1; empty: three of them, evenly spread to the last."""
     cosine: float = 1.0
     """Factor of the term of directions beside that of distances."""
+
+    def __post_init__(self) -> None:
+        if self.cosine < 0:
+            raise ConfigError(f"cosine is {self.cosine}: it must be 0 or more")
 
     def build(self) -> SpeechObjective:
         """The objective."""

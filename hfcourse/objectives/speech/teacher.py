@@ -1,0 +1,182 @@
+"""A slow copy of the model hears everything, and what it makes of it is foretold: data2vec (arXiv 2202.03555)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.masking_utils import create_bidirectional_mask
+
+from hfcourse.backbones.last_layer import last_layer_at
+from hfcourse.backbones.speech.features import mask_of
+from hfcourse.data.spans import meeting_spans
+from hfcourse.errors import ConfigError
+from hfcourse.objectives.base import Batch, Output
+from hfcourse.objectives.speech.base import Draws, SpeechObjective, keep_samples_constant, states_of
+from hfcourse.peft.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import Data2Vec
+
+_SPANS = 1
+"""Stream of draws."""
+_CONSTANT_TARGETS, _CONSTANT_ANSWERS = 1e-2, 1e-4
+"""Variances below are those of a collapse (as in the authors' code, which has them as deviations: 0.1 and 0.01)."""
+
+
+class Teacher(SpeechObjective):
+    """Squared error (or smooth L1) of the foretold targets at masked states.
+
+    Target of a state is the mean over the teacher's upper layers of what their MLPs give, each channel of each layer
+    normalised over the utterance. As in the paper for speech, the teacher is a moving average of the layers alone:
+    convolutions and positions are the student's own. The batch holds ``masked`` (B, S) bool.
+    """
+
+    def __init__(self, settings: Data2Vec) -> None:
+        self.settings = settings
+        self.student: Any = None
+        self.teacher: Any = None
+        self.head_module: Any = None
+
+    def bind(self, model: nn.Module) -> None:
+        """Make the teacher, at first a copy of the student, and the head that foretells it.
+
+        Raises:
+            ConfigError: not a data2vec net, one without a mask embedding, or fewer layers than are averaged.
+        """
+        self.student = unwrapped(model)
+        config = self.student.config
+        if config.model_type != "data2vec-audio":
+            raise ConfigError(f"data2vec cannot train a {config.model_type} net: take data2vec-tiny or a saved one")
+        if not hasattr(self.student, "masked_spec_embed"):
+            raise ConfigError("data2vec masks states, and this net has no embedding for it: set its mask_time_prob")
+        count = config.num_hidden_layers
+        upper = self.settings.layers or max(1, round(2 * count / 3))
+        if upper > count:
+            raise ConfigError(f"task.method.layers is {upper}, but the net has {count} layers: take no more than that")
+        keep_samples_constant(self.student)
+        self.teacher = SlowLayers(self.student.encoder, upper)
+        self.head_module = nn.Linear(config.hidden_size, config.hidden_size)
+        self.leaves_out = config.layerdrop > 0
+
+    def modules_to_train(self) -> list[nn.Module]:
+        """The head, and the teacher, which no optimizer steps but checkpoints keep."""
+        return [self.head_module, self.teacher]
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {"states": int(batch["masked"].sum())}
+
+    def draw(self, states: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
+        drawn = draws(_SPANS, int(states.max()) + 1)
+        return {"masked": meeting_spans(states, self.settings.mask_rate, self.settings.span, drawn)}
+
+    def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
+        masked = batch["masked"]
+        places = masked.flatten().nonzero().squeeze(1)
+        # The student first: under autocast it leaves weights cast for the teacher, and the other way round casts made
+        # without gradient would be used with one.
+        with last_layer_at(self.student, places):
+            output = states_of(model, batch, mask_time_indices=masked)
+        foretold = self.head_module(output.last_hidden_state.flatten(0, 1)[places]).float()
+        targets = self.targets(output.extract_features, batch).flatten(0, 1)[places]
+        beta = self.settings.beta
+        loss = F.smooth_l1_loss(foretold, targets, beta=beta) if beta else F.mse_loss(foretold, targets)
+        number = len(places)
+        logs = {
+            "states/target_variance": _variance(targets) * number,
+            "states/foretold_variance": _variance(foretold.detach()) * number,
+            "states/masked": number / batch["states"].sum() * number,
+        }
+        return Output(losses={"states": loss}, logs=logs)
+
+    @torch.no_grad()
+    def targets(self, features: Tensor, batch: Batch) -> Tensor:
+        """What is to be foretold, float32 (B, S, H), from the convolutions' normalised output (B, S, C)."""
+        states = self.student.feature_projection.projection(features)
+        inside = mask_of(batch["states"], states.shape[1]) if "attention_mask" in batch else None
+        if inside is not None:
+            states = states.masked_fill(~inside[..., None], 0.0)
+        found: Tensor = self.teacher(states + self.student.encoder.pos_conv_embed(states), inside)
+        return found
+
+    def after_step(self, step: int) -> None:
+        """Let the teacher follow, the slower the later."""
+        first, last = self.settings.decay
+        self.teacher.follow(self.student.encoder, first + (last - first) * min(step / self.settings.ramp, 1.0))
+
+    def collapse(self, logs: Mapping[str, float]) -> str:
+        targets, foretold = logs.get("states/target_variance", 1.0), logs.get("states/foretold_variance", 1.0)
+        if targets < _CONSTANT_TARGETS:
+            return f"constant_targets: what the teacher gives varies by {targets:.1e} over states"
+        return f"constant_answers: what is foretold varies by {foretold:.1e}" if foretold < _CONSTANT_ANSWERS else ""
+
+
+class SlowLayers(nn.Module):
+    """An encoder's layers as a moving average of another's, always in evaluation mode.
+
+    Its weights are buffers: no optimizer steps them, no gradient reaches them, and every checkpoint keeps them.
+    """
+
+    def __init__(self, encoder: Any, upper: int) -> None:
+        """A copy of `encoder`'s layers and of the norm below them; the `upper` ones of them are averaged."""
+        super().__init__()
+        self.layer_norm = copy.deepcopy(encoder.layer_norm)
+        self.layers: Any = copy.deepcopy(encoder.layers)
+        self.config, self.upper = copy.deepcopy(encoder.config), upper
+        for module in self.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach())
+        self.eval()
+
+    def train(self, mode: bool = True) -> SlowLayers:
+        """It never trains: the teacher drops nothing out."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, states: Tensor, inside: Tensor | None) -> Tensor:
+        """The mean of what the upper layers' MLPs give, instance-normalised, float32 (B, S, H).
+
+        Args:
+            states: with positions, (B, S, H).
+            inside: (B, S), true at states that are no padding; None where all are.
+        """
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=states, attention_mask=inside)
+        states = self.layer_norm(states)
+        total = torch.zeros(states.shape, device=states.device)
+        for number, layer in enumerate(self.layers, start=1):
+            attended, _ = layer.attention(states, attention_mask=mask)
+            states = layer.layer_norm(states + attended)
+            fed = layer.feed_forward(states)
+            if number > len(self.layers) - self.upper:
+                total += instance_normalised(fed.float(), inside)
+            states = layer.final_layer_norm(states + fed)
+        return total / self.upper
+
+    @torch.no_grad()
+    def follow(self, encoder: nn.Module, decay: float) -> None:
+        """Move by 1 - `decay` of the way to the encoder's weights."""
+        theirs = dict(encoder.named_parameters())
+        own = dict(self.named_buffers())
+        torch._foreach_lerp_(list(own.values()), [theirs[name] for name in own], 1 - decay)
+
+
+def instance_normalised(states: Tensor, inside: Tensor | None) -> Tensor:
+    """Each channel of (B, S, H) normalised over a row's states, as `torch.nn.functional.instance_norm` does; zeros
+    where `inside` (B, S) is false.
+    """
+    kept = torch.ones(states.shape[:2], device=states.device) if inside is None else inside.float()
+    kept = kept[..., None]
+    number = kept.sum(dim=1, keepdim=True).clamp(min=1)
+    centred = (states - (states * kept).sum(dim=1, keepdim=True) / number) * kept
+    return centred * (centred.square().sum(dim=1, keepdim=True) / number + 1e-5).rsqrt()
+
+
+def _variance(states: Tensor) -> Tensor:
+    """Over states (M, H), mean of the channels."""
+    return states.var(dim=0, correction=0).mean()
