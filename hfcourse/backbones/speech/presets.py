@@ -22,6 +22,24 @@ def _frames(size: str, layers: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def _conv(size: str, context: str, **more: Any) -> dict[str, Any]:
+    """Convolutions on samples: states of 20 ms at the smallest size, at the others of 10 ms, as in the papers."""
+    kernels, strides, widths = [10, 8, 4, 4, 4], [5, 4, 2, 2, 2], 5 * [256 if size == "small" else 512]
+    if size == "tiny":
+        kernels, strides, widths = [*kernels, 2], [*strides, 2], [64, 64, 128, 256, 256, 256]
+    shape = {"conv_kernel": kernels, "conv_stride": strides, "conv_dim": widths}
+    return {"model_type": "hfcourse_conv", "context": context, **shape, **more}
+
+
+def _vq(size: str, quantizer: str) -> dict[str, Any]:
+    """A codebook of two groups between the convolutions and the context."""
+    found = _conv(size, "conv", quantizer=quantizer, codes=320 if size == "base" else 64)
+    if size != "base":
+        return found | {"context_kernel": (4 if size == "tiny" else 9) * [3]}
+    shape = {"conv_kernel": [1, 1, 1], "conv_stride": [1, 1, 1], "conv_dim": [512, 512, 512]}
+    return found | {name: found[name] + added for name, added in shape.items()} | {"context_kernel": [*range(2, 14)]}
+
+
 SPEECH_PRESETS: dict[str, dict[str, Any]] = {
     "fbank": {"model_type": "hfcourse_frames", "layers": "none", "deltas": 2, "cmvn": False, "stack": 2},
     **{f"mockingjay-{size}": _frames(size, "transformer") for size in _SIZES},
@@ -29,5 +47,9 @@ SPEECH_PRESETS: dict[str, dict[str, Any]] = {
     **{f"apc-{size}": _frames(size, "gru") for size in _SIZES},
     **{f"apc_transformer-{size}": _frames(size, "causal") for size in _SIZES},
     **{f"vq_apc-{size}": _frames(size, "gru") for size in _SIZES},
+    **{f"cpc-{size}": _conv(size, "gru") for size in _SIZES},
+    **{f"wav2vec-{size}": _conv(size, "conv", context_kernel=(4 if size == "tiny" else 9) * [3]) for size in _SIZES},
+    **{f"vq_wav2vec-{size}": _vq(size, "gumbel") for size in _SIZES},
+    **{f"vq_wav2vec_kmeans-{size}": _vq(size, "kmeans") for size in _SIZES},
     **{f"best_rq-{size}": _frames(size, "transformer", stack=4) for size in _SIZES},
 }
