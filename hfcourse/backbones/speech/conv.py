@@ -115,6 +115,11 @@ class ConvModel(PreTrainedModel):  # type: ignore[misc]
         self.quantizer: Any = None
         if config.quantizer != "none":
             self.quantizer = _QUANTIZERS[config.quantizer](hidden, groups=groups, codes=codes)
+        if config.quantizer == "gumbel":
+            # As in the paper's own code: choices that differ from the first step on, entries like states above 0.
+            nn.init.normal_(self.quantizer.logits.weight)
+            nn.init.zeros_(self.quantizer.logits.bias)
+            nn.init.uniform_(self.quantizer.codebook)
         self.context: Any = None
         if config.context == "gru":
             self.context = GRULayers(hidden, config.num_hidden_layers, config.hidden_dropout_prob)

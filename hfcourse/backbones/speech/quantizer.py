@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -69,9 +70,11 @@ class KMeansQuantizer(nn.Module):
     """The entry of each group's codebook that is nearest to a state (arXiv 1711.00937, 1910.05453).
 
     Gradients pass as if nothing had been chosen. The entries move towards the states that chose them, the states a
-    little towards their entries: both by the loss that is given back.
+    little towards their entries: both by the loss that is given back. Entries begin as states of the first batch that
+    is learned from, as far as it has so many: elsewhere few would be the nearest to any state, and the rest never move.
     """
 
+    begun: Any
     COMMITMENT = 0.25
     """How strongly states are drawn to their entries, beside entries to their states."""
 
@@ -80,8 +83,10 @@ class KMeansQuantizer(nn.Module):
         super().__init__()
         self.groups, self.codes = groups, codes
         self.project = nn.Linear(hidden, hidden, bias=False)
-        # Entries begin on the sphere on which the normalised states lie: none is far from all of them.
         self.codebook = nn.Parameter(F.layer_norm(torch.randn(groups, codes, hidden // groups), (hidden // groups,)))
+
+        self.register_buffer("begun", torch.tensor(False))
+        self._known_to_have_begun = False
 
     def forward(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Entries (B, S, H) for states (B, S, H), the perplexity of their use summed over groups, and the loss.
@@ -89,6 +94,10 @@ class KMeansQuantizer(nn.Module):
         The loss is a mean over the states that `mask` (B, S) tells to count; None for all.
         """
         parts = self._parts(states)
+        if self.training and not self._known_to_have_begun:  # a device is asked once in a run
+            if not self.begun:
+                self._begin(parts.flatten(0, 1) if mask is None else parts[mask])
+            self._known_to_have_begun = True
         chosen = self._nearest(parts)
         entries = self._looked_up(chosen)
         used = F.one_hot(chosen, self.codes).float()
@@ -108,6 +117,15 @@ class KMeansQuantizer(nn.Module):
         """Each group's part of the projected states, of one length, fp32 (B, S, groups, H / groups)."""
         parts = self.project(states).float().unflatten(-1, (self.groups, -1))
         return F.layer_norm(parts, parts.shape[-1:])
+
+    @torch.no_grad()
+    def _begin(self, parts: Tensor) -> None:
+        """Entries become parts of states (N, groups, H / groups) that are drawn, the same in every process."""
+        drawn = torch.randperm(len(parts), device=parts.device)[: self.codes]
+        self.codebook[:, : len(drawn)] = parts[drawn].transpose(0, 1)
+        if torch.distributed.is_initialized():
+            torch.distributed.broadcast(self.codebook, 0)
+        self.begun.fill_(True)
 
     @torch.no_grad()
     def _nearest(self, parts: Tensor) -> Tensor:

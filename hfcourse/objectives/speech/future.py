@@ -49,9 +49,7 @@ class ContrastiveFuture(SpeechObjective):
         inner: Any = unwrapped(model)
         config, kind = inner.config, self.settings.kind
         if config.model_type != "hfcourse_conv" or config.context == "none":
-            raise ConfigError(
-                f"{kind} needs a net of convolutions with context above them: take {kind}-tiny or its kin"
-            )
+            raise ConfigError(f"{kind} needs convolutions with context above them: take {kind}-tiny or its kin")
         self.quantizer = inner.quantizer
         if isinstance(self.settings, VqWav2Vec) != (self.quantizer is not None):
             has = "no codebook" if self.quantizer is None else "a codebook"
@@ -85,7 +83,8 @@ class ContrastiveFuture(SpeechObjective):
         foretold = self.projection(output.last_hidden_state).chunk(self.settings.steps, dim=-1)
         lengths = targets.detach().float().norm(dim=-1)
         others = lengths.gather(1, negatives.flatten(1)).view(negatives.shape)
-        sums: dict[str, Any] = {"loss": targets.new_zeros((), dtype=torch.float32), "right": 0, "true": 0, "false": 0}
+        # Rows that are too short for any question have a loss, too: of nothing, but with a gradient.
+        sums: dict[str, Any] = {"loss": foretold[0].float().sum() * 0, "right": 0, "true": 0, "false": 0}
         for ahead in range(1, min(self.settings.steps, targets.shape[1] - 1) + 1):
             guess = foretold[ahead - 1][:, :-ahead]
             # All similarities at once: gathering K vectors for each state would move K times the memory.
