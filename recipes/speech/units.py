@@ -79,19 +79,18 @@ def debug(config: Config) -> Config:
 
 def written(config: Config, name: str, folder: Any) -> Any:
     """The units of all recordings, made by the net `name` where `folder` does not hold them yet."""
-    from hfcourse.data import extractors
     from hfcourse.engine.progress import say
     from hfcourse.tasks import unit_text
-    from hfcourse.tasks.base import SpeechContext
+    from hfcourse.tasks.sound import context_of
 
     found = unit_text.UnitText(folder)
     if found.is_whole:
         return found
     net = unit_text.net_with_codebook(name)
     speech = config.speech
-    context = SpeechContext(
-        extractor=extractors.load(name),
-        backbone=net.config,
+    context = context_of(
+        name,
+        replace(speech.backbone, init="pretrained"),
         seed=config.seed,
         limit=speech.limit,
         dev_limit=speech.dev_limit,

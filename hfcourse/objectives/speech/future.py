@@ -6,7 +6,7 @@ Papers: arXiv 1807.03748, 1904.05862, 1910.05453. Shapes: rows B, states S, widt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from hfcourse.backbones.speech.quantizer import GumbelQuantizer
 from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.base import Draws, SpeechObjective, few_codes, states_of
-from hfcourse.objectives.speech.settings import CPC, VqWav2Vec, Wav2Vec
 from hfcourse.peft.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import CPC
 
 _NEGATIVES = 1
 """Stream of draws."""
@@ -36,7 +38,7 @@ class ContrastiveFuture(SpeechObjective):
 
     def __init__(self, settings: CPC) -> None:
         self.settings = settings
-        self.binary = isinstance(settings, Wav2Vec)
+        self.binary, self.coded = settings.kind != "cpc", settings.kind == "vq_wav2vec"
         self.projection: Any = None
         self.quantizer: Any = None
 
@@ -51,11 +53,12 @@ class ContrastiveFuture(SpeechObjective):
         if config.model_type != "hfcourse_conv" or config.context == "none":
             raise ConfigError(f"{kind} needs convolutions with context above them: take {kind}-tiny or its kin")
         self.quantizer = inner.quantizer
-        if isinstance(self.settings, VqWav2Vec) != (self.quantizer is not None):
+        if self.coded != (self.quantizer is not None):
             has = "no codebook" if self.quantizer is None else "a codebook"
             raise ConfigError(f"this net has {has}: {kind} is not made for it, take {kind}-tiny or its kin")
-        if isinstance(self.settings, VqWav2Vec) and isinstance(self.quantizer, GumbelQuantizer):
-            self.quantizer.temperatures = self.settings.gumbel
+        if isinstance(self.quantizer, GumbelQuantizer):
+            temperatures: Any = self.settings
+            self.quantizer.temperatures = temperatures.gumbel
             self.quantizer.cool(0)
         hidden = config.hidden_size
         self.projection = nn.Linear(hidden, self.settings.steps * hidden, bias=self.binary)
