@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +16,8 @@ class GumbelQuantizer(nn.Module):
 
     As in vq-wav2vec (arXiv 1910.05453), wav2vec 2.0 (2006.11477) and VQ-APC (2005.08392).
     """
+
+    temperature: Any
 
     def __init__(
         self,
@@ -33,14 +37,15 @@ class GumbelQuantizer(nn.Module):
         """
         super().__init__()
         self.groups, self.codes, self.temperatures = groups, codes, temperatures
-        self.temperature = temperatures[0]
+        # A buffer, so that a run that is resumed draws its first step as the one that was interrupted would have.
+        self.register_buffer("temperature", torch.tensor(temperatures[0]))
         self.logits = nn.Linear(hidden, groups * codes)
         self.codebook = nn.Parameter(torch.empty(groups, codes, hidden // groups).uniform_(-1, 1) / math.sqrt(hidden))
 
     def cool(self, step: int) -> None:
         """Set the temperature of a step."""
         first, least, factor = self.temperatures
-        self.temperature = max(first * factor**step, least)
+        self.temperature.fill_(max(first * factor**step, least))
 
     def forward(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Entries (B, S, H) for states (B, S, H), and the perplexity of their mean distribution, summed over groups.
@@ -59,6 +64,80 @@ class GumbelQuantizer(nn.Module):
         """The likeliest entry of each group, int64 (B, S, groups)."""
         best: Tensor = self.logits(states).unflatten(-1, (self.groups, self.codes)).argmax(dim=-1)
         return best
+
+
+class KMeansQuantizer(nn.Module):
+    """The entry of each group's codebook that is nearest to a state (arXiv 1711.00937, 1910.05453).
+
+    Gradients pass as if nothing had been chosen. The entries move towards the states that chose them, the states a
+    little towards their entries: both by the loss that is given back. Entries begin as states of the first batch that
+    is learned from, as far as it has so many: elsewhere few would be the nearest to any state, and the rest never move.
+    """
+
+    begun: Any
+    COMMITMENT = 0.25
+    """How strongly states are drawn to their entries, beside entries to their states."""
+
+    def __init__(self, hidden: int, *, groups: int, codes: int) -> None:
+        """Codebooks of `codes` entries for each of `groups` parts of a state of width `hidden`."""
+        super().__init__()
+        self.groups, self.codes = groups, codes
+        self.project = nn.Linear(hidden, hidden, bias=False)
+        self.codebook = nn.Parameter(F.layer_norm(torch.randn(groups, codes, hidden // groups), (hidden // groups,)))
+
+        self.register_buffer("begun", torch.tensor(False))
+        self._known_to_have_begun = False
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Entries (B, S, H) for states (B, S, H), the perplexity of their use summed over groups, and the loss.
+
+        The loss is a mean over the states that `mask` (B, S) tells to count; None for all.
+        """
+        parts = self._parts(states)
+        if self.training and not self._known_to_have_begun:  # a device is asked once in a run
+            if not self.begun:
+                self._begin(parts.flatten(0, 1) if mask is None else parts[mask])
+            self._known_to_have_begun = True
+        chosen = self._nearest(parts)
+        entries = self._looked_up(chosen)
+        used = F.one_hot(chosen, self.codes).float()
+        far, drawn = (entries - parts.detach()).square(), (parts - entries.detach()).square()
+        losses = (far + self.COMMITMENT * drawn).flatten(2).mean(dim=-1)
+        if mask is not None:
+            used, losses = used[mask].unsqueeze(0), losses[mask]
+        passed = parts + (entries - parts).detach()
+        return passed.flatten(2).to(states.dtype), perplexity(used.flatten(0, 1).mean(dim=0)), losses.mean()
+
+    @torch.no_grad()
+    def indices(self, states: Tensor) -> Tensor:
+        """The nearest entry of each group, int64 (B, S, groups)."""
+        return self._nearest(self._parts(states))
+
+    def _parts(self, states: Tensor) -> Tensor:
+        """Each group's part of the projected states, of one length, fp32 (B, S, groups, H / groups)."""
+        parts = self.project(states).float().unflatten(-1, (self.groups, -1))
+        return F.layer_norm(parts, parts.shape[-1:])
+
+    @torch.no_grad()
+    def _begin(self, parts: Tensor) -> None:
+        """Entries become parts of states (N, groups, H / groups) that are drawn, the same in every process."""
+        drawn = torch.randperm(len(parts), device=parts.device)[: self.codes]
+        self.codebook[:, : len(drawn)] = parts[drawn].transpose(0, 1)
+        if torch.distributed.is_initialized():
+            torch.distributed.broadcast(self.codebook, 0)
+        self.begun.fill_(True)
+
+    @torch.no_grad()
+    def _nearest(self, parts: Tensor) -> Tensor:
+        with torch.autocast(parts.device.type, enabled=False):
+            # The square of the state is the same for every entry.
+            distances = self.codebook.square().sum(dim=-1) - 2 * torch.einsum("bsgh,gch->bsgc", parts, self.codebook)
+        return distances.argmin(dim=-1)
+
+    def _looked_up(self, chosen: Tensor) -> Tensor:
+        """Entries (B, S, groups, H / groups) of indices (B, S, groups)."""
+        numbers = chosen + torch.arange(self.groups, device=chosen.device) * self.codes
+        return F.embedding(numbers, self.codebook.flatten(0, 1))
 
 
 def perplexity(shares: Tensor) -> Tensor:

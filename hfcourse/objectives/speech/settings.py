@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from hfcourse.errors import ConfigError
 
@@ -86,7 +86,12 @@ class CPC:
     steps: int = 12
     """States ahead that are told apart, each by a projection of its own."""
     negatives: int = 32
-    """Wrong answers to each question."""
+    """Wrong answers to each question, from the same utterance."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("negatives", self.negatives)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}: it must be 1 or more")
 
     def build(self) -> SpeechObjective:
         """The objective."""
@@ -111,12 +116,9 @@ class VqWav2Vec(Wav2Vec):
     kind: ClassVar[str] = "vq_wav2vec"
     steps: int = 8
     """States ahead that are told apart."""
-    quantizer: Literal["gumbel", "kmeans"] = "gumbel"
-    """How an entry is chosen so that gradients pass."""
-    groups: int = 2
-    """Codebooks, each for its part of the channels."""
-    codes: int = 64
-    """Entries of each codebook (the paper: 320)."""
+    gumbel: tuple[float, float, float] = (2.0, 0.5, 0.997)
+    """Temperature of the choice of codes: at first, at least, and by which factor it falls at each step. A codebook
+    of k-means (the nets vq_wav2vec_kmeans-*) has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
