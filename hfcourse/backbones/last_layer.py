@@ -28,6 +28,8 @@ _BEHIND_ATTENTION = {
     "nomic_bert": ("post_attention_layernorm", "post_mlp_layernorm"),
 }
 """By type of model: the first and the last module of a layer between which each state goes alone."""
+_SPEECH = {"data2vec-audio", "hubert", "wav2vec2", "wavlm"}
+"""Types of model on sound whose layers are all alike, where their norms come behind."""
 
 
 @contextmanager
@@ -79,6 +81,8 @@ def layers_of(backbone: nn.Module) -> list[nn.Module]:
 def _ends(backbone: Any) -> tuple[nn.Module, nn.Module] | None:
     config = backbone.config
     names = _BEHIND_ATTENTION.get(config.model_type)
+    if config.model_type in _SPEECH and not getattr(config, "do_stable_layer_norm", False):
+        names = ("layer_norm", "final_layer_norm")
     if names is None or getattr(config, "is_decoder", False) or getattr(config, "chunk_size_feed_forward", 0):
         return None
     if backbone.is_gradient_checkpointing or backbone._compiled_call_impl is not None:

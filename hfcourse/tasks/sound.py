@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hfcourse.backbones.speech.rate import shortest, state_counts
+from hfcourse.data.audio import normalised
 from hfcourse.data.clips import Clips, Survey
 from hfcourse.data.loading import column
 from hfcourse.errors import ModelError
@@ -35,11 +36,16 @@ def clips_of(table: datasets.Dataset, where: str, context: SpeechContext, *, lon
 
 def crops(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray) -> list[np.ndarray]:
     """Waveforms cut to `longest` samples (0: as they are), at `positions` (B,) in [0, 1) of where a cut may begin."""
-    cut = []
-    for waveform, position in zip(waveforms, positions, strict=True):
-        first = int(position * (max(len(waveform) - longest, 0) + 1)) if longest else 0
-        cut.append(waveform[first : first + longest] if longest else waveform)
-    return cut
+    begins = crop_begins(waveforms, longest, positions)
+    pairs = zip(waveforms, begins, strict=True)
+    return [waveform[begin : begin + longest] if longest else waveform for waveform, begin in pairs]
+
+
+def crop_begins(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray) -> np.ndarray:
+    """The first sample of each crop, int64 (B,)."""
+    lengths = np.fromiter((len(waveform) for waveform in waveforms), dtype=np.int64, count=len(waveforms))
+    begins: np.ndarray = (positions * (np.maximum(lengths - longest, 0) + 1)).astype(np.int64)
+    return begins if longest else np.zeros_like(begins)
 
 
 def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
@@ -64,12 +70,6 @@ def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
     if extractor.return_attention_mask and counts.min() < counts.max():
         batch["attention_mask"] = (torch.arange(values.shape[1]) < batch["sample_counts"][:, None]).long()
     return batch
-
-
-def normalised(waveform: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1, as transformers' extractor of wav2vec 2.0 has it."""
-    scaled: np.ndarray = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
-    return scaled
 
 
 def states_in(batch: Batch, context: SpeechContext) -> np.ndarray:
