@@ -25,6 +25,7 @@ from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.base import Draws, SpeechObjective, states_of
 from hfcourse.objectives.speech.settings import HuBERT, WavLM
 from hfcourse.peft.wrap import unwrapped
+from hfcourse.weights import quiet
 
 if TYPE_CHECKING:
     from hfcourse.data.clips import Clips
@@ -76,7 +77,9 @@ class MaskedClusters(SpeechObjective):
             raise ConfigError(
                 f"{settings.kind} foretells clusters, and none are there: name a folder with --method.units"
             )
-        frames = frames_of(settings.teacher, settings.layer, context.rate, BackboneConfig(cache_dir=context.cache_dir))
+        backbone = BackboneConfig(cache_dir=context.cache_dir)
+        with quiet():
+            frames = frames_of(settings.teacher, settings.layer, context.rate, backbone)
         folder = Path(context.folder) / "units"
         made = units.make(folder, splits, frames, clusters=settings.clusters, seed=context.seed)
         number = made.about["splits"]["train"]["frames"]
