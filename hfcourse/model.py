@@ -90,6 +90,10 @@ def build(
             copy_backbone(trained, model, name)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
+    if inner.model_type == "wavlm":
+        from hfcourse.backbones.speech.wavlm import fuse_attention
+
+        fuse_attention(model)
     new_head = fresh or other_labels or (model_class is not None and isinstance(saved, HeadedConfig))
     if new_head and need_trained_head:
         named = [spec.name for spec in getattr(saved, "specs", ()) if spec.name]

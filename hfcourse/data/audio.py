@@ -114,6 +114,12 @@ def fault(samples: np.ndarray, shortest: int) -> str:
     return ""
 
 
+def normalised(samples: np.ndarray) -> np.ndarray:
+    """Mean 0 and variance 1, as transformers' extractor of wav2vec 2.0 has it."""
+    scaled: np.ndarray = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+    return scaled
+
+
 def _opened(part: Part) -> Any:
     import soundfile
 

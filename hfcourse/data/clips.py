@@ -44,6 +44,10 @@ class Clips:
         """Samples; 0 for no bound."""
         self.kept = np.flatnonzero([not fault for fault in survey.faults])
         samples = survey.samples[self.kept]
+        self.whole = samples
+        """Of each recording, int64 (rows,), however long."""
+        self.names = [survey.names[row] for row in self.kept]
+        """Of each recording: its path, or its id."""
         self.samples = np.minimum(samples, self.longest) if longest else samples
         """Of each row as it is taken, int64 (rows,)."""
         self.lengths = -(-self.samples * FRAMES_PER_SECOND // rate)

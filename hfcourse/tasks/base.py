@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hfcourse.heads.spec import HeadSpec
@@ -77,6 +78,8 @@ class SpeechContext(Context):
     """The backbone's feature extractor: the rate of the sound, and how the backbone's input is made."""
     backbone: Any
     """The backbone's config: it tells how many states so many samples have."""
+    folder: Path | None = None
+    """The run's folder: what is made of all recordings before training (units) is kept there."""
 
     @property
     def rate(self) -> int:

@@ -11,6 +11,7 @@ from hfcourse.backbones.load import load_config
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts
 from hfcourse.data import extractors
+from hfcourse.data.audio import normalised
 from hfcourse.data.clips import Clips, Survey
 from hfcourse.data.loading import column
 from hfcourse.errors import ModelError
@@ -41,11 +42,16 @@ def crops(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray |
 
     Without positions the beginning stays.
     """
-    cut = []
-    for waveform, position in zip(waveforms, np.zeros(len(waveforms)) if positions is None else positions, strict=True):
-        first = int(position * (max(len(waveform) - longest, 0) + 1)) if longest else 0
-        cut.append(waveform[first : first + longest] if longest else waveform)
-    return cut
+    begins = crop_begins(waveforms, longest, np.zeros(len(waveforms)) if positions is None else positions)
+    pairs = zip(waveforms, begins, strict=True)
+    return [waveform[begin : begin + longest] if longest else waveform for waveform, begin in pairs]
+
+
+def crop_begins(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray) -> np.ndarray:
+    """The first sample of each crop, int64 (B,)."""
+    lengths = np.fromiter((len(waveform) for waveform in waveforms), dtype=np.int64, count=len(waveforms))
+    begins: np.ndarray = (positions * (np.maximum(lengths - longest, 0) + 1)).astype(np.int64)
+    return begins if longest else np.zeros_like(begins)
 
 
 def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
@@ -70,12 +76,6 @@ def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
     if extractor.return_attention_mask and counts.min() < counts.max():
         batch["attention_mask"] = (torch.arange(values.shape[1]) < batch["sample_counts"][:, None]).long()
     return batch
-
-
-def normalised(waveform: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1, as transformers' extractor of wav2vec 2.0 has it."""
-    scaled: np.ndarray = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
-    return scaled
 
 
 def states_in(batch: Batch, context: SpeechContext) -> np.ndarray:

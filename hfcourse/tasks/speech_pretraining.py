@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hfcourse.errors import ConfigError, DataError
@@ -59,11 +59,13 @@ class SpeechPretraining(Task):
         raw = tables.with_dev(tables.load_tables(config.data, config.data_dir, context, None), context, share=0.05)
         if "train" not in raw:
             raise DataError(f"{config.data}: no training split: there is nothing to learn from")
-        self.splits = {}
+        found = {}
         for split, table in tables.limited(raw, context).items():
             if split != "train" and not context.limit_of(split):
                 table = table.select(range(min(_DEV_LIMIT, len(table))))
-            self.splits[split] = clips_of(table, f"{config.data}, {split}", context, longest=config.longest)
+            found[split] = clips_of(table, f"{config.data}, {split}", context, longest=config.longest)
+        self.splits = found
+        self._objective.prepare(found, context)
 
     @property
     def objective(self) -> Objective:
@@ -74,13 +76,17 @@ class SpeechPretraining(Task):
         import torch
 
         from hfcourse.objectives.speech.base import Draws
-        from hfcourse.tasks.sound import crops, inputs_of, states_in
+        from hfcourse.tasks.sound import crop_begins, crops, inputs_of, states_in
 
         source = rows[0]["source"]
         numbers = np.array([row["row"] for row in rows])
-        draws = Draws(self.context.seed, epoch, numbers)
+        draws = Draws(self.context.seed, epoch, numbers, source)
         positions = draws(_CROPS, 1)[:, 0] if epoch >= 0 else np.zeros(len(rows))
-        heard = crops(source.waveforms(numbers), source.longest, positions)
+        whole = source.waveforms(numbers)
+        draws = replace(draws, begins=crop_begins(whole, source.longest, positions))
+        heard = crops(whole, source.longest, positions)
+        if self._objective.alters:
+            heard = self._objective.alter(heard, draws)
         batch = inputs_of(heard, self.context)
         states = states_in(batch, self.context)
         drawn = {"states": states, **self._objective.draw(states, draws)}

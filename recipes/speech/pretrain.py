@@ -96,6 +96,7 @@ def learn(config: Config, run: RunFolder) -> None:
         dev_limit=config.dev_limit,
         strict=config.strict,
         cache_dir=config.backbone.cache_dir,
+        folder=run.path,
     )
     with one_first():
         task = config.task.build(context)

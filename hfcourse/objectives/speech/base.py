@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hfcourse.data.noise import uniform
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.objectives.base import Batch, Objective
+
+if TYPE_CHECKING:
+    from hfcourse.data.clips import Clips
+    from hfcourse.tasks.base import SpeechContext
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,10 @@ class Draws:
     epoch: int
     rows: np.ndarray
     """Numbers of the rows, (B,)."""
+    source: Clips | None = None
+    """The recordings that the rows are numbers of."""
+    begins: np.ndarray | None = None
+    """The first sample that is heard of each, (B,)."""
 
     def __call__(self, stream: int, width: int) -> np.ndarray:
         """Numbers in [0, 1), float64 (B, width); each stream is independent of the others."""
@@ -49,8 +57,11 @@ class SpeechObjective(Objective):
         """
         return {}
 
-    def alter(self, waveforms: list[np.ndarray], others: Sequence[np.ndarray], draws: Draws) -> list[np.ndarray]:
-        """What the model hears instead of the waveforms (mixed with `others` or with noise); `clean` stays beside it.
+    def prepare(self, splits: Mapping[str, Clips], context: SpeechContext) -> None:
+        """Called once when the recordings are known: what is made of them all before training is made here."""
+
+    def alter(self, waveforms: list[np.ndarray], draws: Draws) -> list[np.ndarray]:
+        """What the model hears instead of the waveforms: mixed with others of ``draws.source``, or with noise.
 
         Only asked where `alters` is true.
         """

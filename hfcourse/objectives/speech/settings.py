@@ -163,11 +163,32 @@ class HuBERT:
     span: int = 10
     """States that are masked together."""
     units: str = ""
-    """Folder of the clusters of all frames (the recipe makes one where it is empty)."""
+    """Folder of the clusters of all frames; empty: they are made first, into the run's folder."""
+    clusters: int = 100
+    """How many are made, up to 65,536 (the paper: 100 of MFCC, then 500 of a layer)."""
+    teacher: str = ""
+    """A run folder, a folder or a Hub id whose states are clustered; empty: MFCC."""
+    layer: int = 0
+    """Which of the teacher's layers, from 1; 0 for the one in the middle (the paper: 6 of 12)."""
     unmasked: float = 0.0
     """Factor of the same loss on states that are not masked."""
     temperature: float = 0.1
     """Similarities are divided by it."""
+    code_size: int = 256
+    """Width in which states and clusters are compared."""
+
+    def __post_init__(self) -> None:
+        _share("mask_rate", self.mask_rate)
+        if self.span < 1 or self.code_size < 1:
+            raise ConfigError("span and code_size must be 1 or more")
+        if not 2 <= self.clusters <= 2**16:
+            raise ConfigError(f"clusters is {self.clusters}: it must be 2 to 65536")
+        if self.units and self.teacher:
+            raise ConfigError("units names clusters that are there, teacher has others made: give one of them")
+        if self.layer and not self.teacher:
+            raise ConfigError(f"layer is {self.layer}, and no teacher is given whose layer it could be")
+        if self.unmasked < 0 or self.temperature <= 0:
+            raise ConfigError("unmasked must be 0 or more, temperature above 0")
 
     def build(self) -> SpeechObjective:
         """The objective."""
@@ -183,6 +204,19 @@ class WavLM(HuBERT):
     kind: ClassVar[str] = "wavlm"
     mixed: float = 0.2
     """Share of the utterances that something is mixed into."""
+    noise: float = 0.1
+    """Of these, the share into which it is noise, not another utterance."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.mixed <= 1 and 0 <= self.noise <= 1):
+            raise ConfigError("mixed and noise are shares: they must lie between 0 and 1")
+
+    def build(self) -> SpeechObjective:
+        """The objective."""
+        from hfcourse.objectives.speech.clusters import MixedClusters
+
+        return MixedClusters(self)
 
 
 @dataclass(frozen=True, kw_only=True)
