@@ -41,7 +41,10 @@ def loaded_by(code: str) -> set[str]:
 HEAVY = {"torch", "transformers", "datasets", "accelerate", "evaluate", "numpy", "pandas", "sklearn", "matplotlib"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["show", "bert/finetune", "topic"], ["show", "bert/tour"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["list"], ["show", "bert/finetune", "topic"], ["show", "bert/tour"], ["show", "speech/methods"]],
+)
 def test_looking_around_loads_nothing_heavy(words: list[str]) -> None:
     code = f"from hfcourse import cli\ntry: cli.main({words!r})\nexcept SystemExit as e: assert e.code == 0"
     assert not loaded_by(code) & HEAVY

@@ -14,7 +14,7 @@ from torch import nn
 
 from hfcourse.engine.settings import BatchConfig
 from hfcourse.model import read_states_only
-from hfcourse.objectives import Objective
+from hfcourse.objectives.base import Objective
 from hfcourse.tasks.base import Batch, Task
 
 

@@ -23,7 +23,7 @@ from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import TrainState
 from hfcourse.errors import DataError, TrainingError
 from hfcourse.model import read_states_only
-from hfcourse.objectives import Objective
+from hfcourse.objectives.base import Objective
 from hfcourse.peft import adalora
 from hfcourse.tasks.base import Batch, Task
 

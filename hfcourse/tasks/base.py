@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from hfcourse.data.batching import Plan
-    from hfcourse.objectives import Objective
+    from hfcourse.objectives.base import Objective
 
 Row = dict[str, Any]
 Batch = dict[str, "torch.Tensor"]
@@ -108,7 +108,7 @@ class Task(ABC):
     @property
     def objective(self) -> Objective:
         """How a model and a batch become a loss; the default is the model's own supervised loss."""
-        from hfcourse.objectives import Supervised
+        from hfcourse.objectives.base import Supervised
 
         return Supervised()
 

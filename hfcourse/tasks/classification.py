@@ -17,7 +17,7 @@ from hfcourse.tasks.known import KNOWN, Known
 if TYPE_CHECKING:
     import datasets
 
-    from hfcourse.objectives import Objective
+    from hfcourse.objectives.base import Objective
 
 _TEXTS = ("text", "sentence", "sentence1", "premise", "question1", "question", "review", "content", "title")
 _PAIRS = ("text_pair", "sentence2", "hypothesis", "question2")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hfcourse.data.encode import EncodedExamples
-    from hfcourse.objectives import Objective
+    from hfcourse.objectives.base import Objective
 
 _TEXTS = ("context", "article", "passage", "premise", "sent1", "ctx", "question", "text")
 _QUESTIONS = ("question", "sent2")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hfcourse.data.windows import Windows
-    from hfcourse.objectives import Objective
+    from hfcourse.objectives.base import Objective
 
 _MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES, _CUTS, _WRONGS = range(9)
 """Streams of independent draws for one row."""

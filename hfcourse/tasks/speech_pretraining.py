@@ -10,7 +10,7 @@ from hfcourse.objectives.speech.settings import APC, Method
 from hfcourse.tasks.base import Batch, Row, SpeechContext, Task
 
 if TYPE_CHECKING:
-    from hfcourse.objectives import Objective
+    from hfcourse.objectives.base import Objective
 
 _CROPS = 0
 """Stream of draws; the objective's own begin at 1."""

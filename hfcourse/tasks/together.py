@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hfcourse.data.batching import Plan
-    from hfcourse.objectives import Objective
+    from hfcourse.objectives.base import Objective
 
 MemberConfig = ClassificationConfig | TaggingConfig | SpanQAConfig | MultipleChoiceConfig
 _KINDS: dict[str, type[MemberConfig]] = {

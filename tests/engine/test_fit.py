@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from hfcourse.engine.fit import fit
 from hfcourse.errors import ConfigError, DataError, Interrupted, ModelError, TrainingError
-from hfcourse.objectives import Output, Supervised
+from hfcourse.objectives.base import Output, Supervised
 from hfcourse.run_folder import RunFolder
 
 from .toy import ToyTask, toy_config, toy_model

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hfcourse.errors import ConfigError, DataError
-from hfcourse.objectives import Supervised
+from hfcourse.objectives.base import Supervised
 from hfcourse.tasks.base import TaskContext
 from hfcourse.tasks.classification import Classification, ClassificationConfig
 

@@ -23,13 +23,13 @@ from hfcourse.data.spans import meeting_spans
 from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.base import Draws, SpeechObjective, states_of
-from hfcourse.objectives.speech.settings import HuBERT, WavLM
 from hfcourse.peft.wrap import unwrapped
 from hfcourse.weights import quiet
 
 if TYPE_CHECKING:
     from hfcourse.data.clips import Clips
     from hfcourse.data.units import SplitUnits, Units
+    from hfcourse.objectives.speech.settings import HuBERT, WavLM
     from hfcourse.tasks.base import SpeechContext
 
 _SPANS, _MIXTURES = 1, 2

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,8 +25,10 @@ from hfcourse.errors import ConfigError
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.base import Draws, SpeechObjective, few_codes, states_of
-from hfcourse.objectives.speech.settings import Wav2Vec2
 from hfcourse.peft.wrap import unwrapped
+
+if TYPE_CHECKING:
+    from hfcourse.objectives.speech.settings import Wav2Vec2
 
 _SPANS, _NEGATIVES = range(1, 3)
 """Streams of draws."""
