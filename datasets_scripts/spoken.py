@@ -74,7 +74,7 @@ def fingerprint(data_dir: str | None) -> str:
     private = sorted(Path(__file__).parent.glob("_*.py"))
     names = {"_espeak", "_augment", "_studio", "_templates", "_splits"}
     used = [path for path in private if path.stem in names or path.stem.startswith("_spoken_")]
-    return fingerprint_of(__file__, extra="".join([*map(_source, used), _espeak.version()]))
+    return fingerprint_of(__file__, extra="".join([*map(_source, used), _espeak.version(), str(SIZES)]))
 
 
 def _source(path: Path) -> str:
