@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.backbones.speech.quantizer import perplexity
 from hfcourse.data.spans import meeting_spans, places
 from hfcourse.errors import ConfigError
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.objectives.base import Batch, Output
-from hfcourse.objectives.speech.base import Draws, SpeechObjective, few_codes, states_of
+from hfcourse.objectives.speech.base import Draws, SpeechObjective, few_codes, keep_samples_constant, states_of
 from hfcourse.peft.wrap import unwrapped
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class Contrastive(SpeechObjective):
     """Cross entropy of the own code among those of other masked states, and how little of the codebook is used.
 
     The batch holds ``frame_mask`` (B, S) bool, ``masked`` (B, L), the masked states of each row in order and -1 behind
-    the last, and ``negatives`` (B, L, K), numbers among those of the same row. Both terms count masked states. The
-    second is taken over one forward pass, as transformers has it: it alone depends on how a batch is cut.
+    the last, ``positions``, the same as flat indices without the -1, and ``negatives`` (B, L, K), numbers among those
+    of the same row. Both terms count masked states. The second is taken over one forward pass, as transformers has it:
+    it alone depends on how a batch is cut.
     """
 
     head = HeadSpec(kind="wav2vec2")
@@ -62,8 +64,7 @@ class Contrastive(SpeechObjective):
         config.num_negatives, config.diversity_loss_weight = self.settings.negatives, self.settings.diversity
         config.contrastive_logits_temperature = self.settings.temperature
         self.leaves_out = config.layerdrop > 0
-        # transformers asks for the gradient of the samples, which nobody reads, in case layers are checkpointed.
-        inner.base_model.feature_extractor._requires_grad = False
+        keep_samples_constant(inner.base_model)
         self.begin(0)
 
     def begin(self, step: int) -> None:
@@ -87,7 +88,8 @@ class Contrastive(SpeechObjective):
         # Among the others alone: those from a state's own number on move up by one. A state without others is its own
         # negative, which is left out as every equal code is.
         negatives += (negatives >= np.arange(longest)[:, None]) & (others > 0)
-        return {"frame_mask": mask, "masked": masked, "negatives": negatives}
+        positions = np.flatnonzero(mask)  # here, and not on a device, which would have to be waited for
+        return {"frame_mask": mask, "masked": masked, "positions": positions, "negatives": negatives}
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
         parallel: Any = model
@@ -150,7 +152,8 @@ def forward_as(model: nn.Module, forward: Callable[[Batch], dict[str, Tensor]]) 
 def compared(model: Any, batch: Batch) -> dict[str, Tensor]:
     """What is compared at masked states: ``context`` and ``targets`` (B, L, P), and what `quantized` tells."""
     at = batch["masked"].clamp(min=0)[..., None]
-    output = states_of(model.base_model, batch, mask_time_indices=batch["frame_mask"])
+    with last_layer_at(model, batch["positions"]):
+        output = states_of(model.base_model, batch, mask_time_indices=batch["frame_mask"])
     states, features = (
         every.gather(1, at.expand(-1, -1, every.shape[2]))
         for every in (output.last_hidden_state, output.extract_features)

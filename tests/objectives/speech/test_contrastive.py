@@ -15,11 +15,13 @@ from transformers import (
     AutoModelForPreTraining,
     BertConfig,
     BertModel,
+    Wav2Vec2Config,
     Wav2Vec2ForPreTraining,
     Wav2Vec2Model,
 )
 
 from hfcourse import model as models
+from hfcourse.backbones.presets import preset_config
 from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
 from hfcourse.errors import ConfigError, ModelError
@@ -325,6 +327,11 @@ def test_the_preset_is_transformers_own_class_and_loads_without_us(tmp_path: Pat
     assert expected.shape == (1, 49, 192)
     torch.testing.assert_close(backbone.eval()(wave).last_hidden_state, expected)
     assert torch.equal(whole.quantizer.codevectors, model.quantizer.codevectors)  # type: ignore[attr-defined]
+
+
+def test_the_base_preset_is_transformers_default() -> None:
+    ours, default = preset_config("wav2vec2-base", None), Wav2Vec2Config()
+    assert ours.to_json_string(use_diff=False) == default.to_json_string(use_diff=False)
 
 
 def test_a_net_without_a_codebook_is_refused() -> None:
