@@ -19,7 +19,7 @@ def overlapped(samples: np.ndarray, other: np.ndarray, draws: np.ndarray, *, noi
     """
     low, high = _NOISE if noise else _VOICE
     ratio = 10 ** ((low + draws[0] * (high - low)) / 10)
-    length = min(1 + int(draws[1] * (len(samples) // 2)), max(1, len(samples) // 2), len(other))
+    length = min(1 + int(draws[1] * (len(samples) // 2)), len(other))
     into = int(draws[2] * (len(samples) - length + 1))
     out_of = int(draws[3] * (len(other) - length + 1))
     own, others = np.mean(np.square(samples, dtype=np.float64)), np.mean(np.square(other, dtype=np.float64))

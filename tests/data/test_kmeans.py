@@ -54,6 +54,12 @@ def test_torch_comes_as_near_to_the_frames_as_sklearn() -> None:
     assert far["torch"] < 1.02 * far["sklearn"]
 
 
+def test_a_centre_is_the_mean_of_all_it_was_given() -> None:
+    """Of one cluster that is the mean of all frames, though the last mini-batches weigh no more than the first."""
+    frames = np.random.default_rng(3).gamma(1.0, size=(25_000, 4)).astype(np.float32)
+    assert FITS["torch"](frames, 1)[0] == pytest.approx(frames.mean(axis=0), abs=1e-4)
+
+
 def test_as_many_clusters_as_frames_are_the_frames() -> None:
     frames = np.arange(10, dtype=np.float32).reshape(5, 2)
     found = FITS["torch"](frames, 5)

@@ -64,18 +64,6 @@ def batch_of(task: SpeechPretraining, rows: list[int], epoch: int = 0) -> Batch:
     return task.collate(task.splits["train"].take(rows), epoch=epoch)
 
 
-def cut(batch: Batch, rows: list[int]) -> Batch:
-    """Some rows of a batch, as narrow as they can be, with the masks they have."""
-    part = {name: values[rows] for name, values in batch.items() if name != "masked"}
-    samples, states = int(part["sample_counts"].max()), int(part["states"].max())
-    for name in ("input_values", "attention_mask"):
-        part[name] = part[name][:, :samples]
-    for name in ("state_mask", "units"):
-        part[name] = part[name][:, :states]
-    part["masked"] = part["state_mask"].flatten().nonzero().squeeze(1)
-    return part
-
-
 def plain_losses(objective: MaskedClusters, model: Any, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Of masked and of other states, one state after another, each row alone and without padding."""
     head = objective.codes
@@ -139,7 +127,7 @@ def test_a_batch_weighs_as_its_parts_do(data: Path, units: Path) -> None:
     task = task_of(data, HuBERT(units=str(units), unmasked=0.3))
     objective = bound(task, model)
     batch = batch_of(task, [0, 1, 2, 3, 4])
-    parts = [cut(batch, rows) for rows in ([0], [1, 2], [3, 4])]
+    parts = [batch_of(task, rows) for rows in ([0], [1, 2], [3, 4])]
     whole, counts = objective(model, batch, need_logits=False), objective.counts(batch)
     assert counts == {
         "masked": int(batch["state_mask"].sum()),
@@ -306,6 +294,27 @@ def test_what_is_mixed_in_depends_on_the_row_alone(data: Path, units: Path) -> N
     assert (alone["input_values"][0] == two["input_values"][4, : alone["input_values"].shape[1]]).all()
     again = [batch_of(mixed, rows, epoch)["input_values"] for epoch in (0, 1)]
     assert (again[0] == two["input_values"]).all() and (again[1] != two["input_values"]).any()
+
+
+def test_every_other_recording_may_be_heard() -> None:
+    class Source:
+        asked: list[int]
+
+        def __len__(self) -> int:
+            return 5
+
+        def waveforms(self, rows: np.ndarray) -> list[np.ndarray]:
+            self.asked = rows.tolist()
+            return [waves.tones(row, 0.05) for row in self.asked]
+
+    source, rows = Source(), np.arange(5)
+    objective = WavLM(mixed=1.0, noise=0.0).build()
+    pairs = set()
+    for epoch in range(60):
+        draws = Draws(0, epoch, rows, source, 0 * rows)  # type: ignore[arg-type]
+        objective.alter([waves.tones(row, 0.05) for row in range(5)], draws)
+        pairs |= set(zip(range(5), source.asked, strict=True))
+    assert pairs == {(row, other) for row in range(5) for other in range(5) if row != other}
 
 
 def test_voices_are_those_of_other_recordings(data: Path, units: Path) -> None:
