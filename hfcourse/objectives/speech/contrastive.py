@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _SPANS, _NEGATIVES = range(1, 3)
 """Streams of draws."""
+_EQUAL = 1e-4
+"""Cosines that differ by less are the same. In health they come down to 3e-3 before anything is learned."""
 
 
 class Contrastive(SpeechObjective):
@@ -132,7 +134,7 @@ class Contrastive(SpeechObjective):
         # Of the two groups together it is 2 where each holds one code.
         few = few_codes({name: logs[name] / groups} if name in logs else {}, name, codes)
         apart = logs.get("contrastive/apart", 1.0)
-        equal = f"equal_targets: the cosines of positives and negatives differ by {apart:.5f}" if apart < 1e-3 else ""
+        equal = f"equal_targets: the cosines of positives and negatives differ by {apart:.6f}" if apart < _EQUAL else ""
         return few or equal
 
 
