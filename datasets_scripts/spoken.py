@@ -20,6 +20,7 @@ from . import _spoken_texts as texts
 from ._augment import NOISES
 from ._espeak import Espeak
 from ._spoken_languages import SOURCES
+from ._spoken_phones import PHONES
 from ._spoken_voices import identities
 from ._studio import Row, Studio
 from .base import fingerprint_of
@@ -130,6 +131,7 @@ def _features() -> dict[str, Row]:
     """What the configs have beside `_shared`."""
     text, real, names = datasets.Value("string"), datasets.Value("float32"), datasets.ClassLabel
     strings, reals = datasets.List(text), datasets.List(real)
+    phones = datasets.List(names(names=list(PHONES)))
     turns = datasets.List({"speaker": datasets.Value("int32"), "start": real, "end": real})
     prosody = {"rate": rows.RATES, "pitch": rows.PITCHES, "volume": rows.VOLUMES}
     combined = ["-".join((a, b, c)) for a in rows.RATES for b in rows.PITCHES for c in rows.VOLUMES]
@@ -139,7 +141,7 @@ def _features() -> dict[str, Row]:
         "commands": {"label": names(names=list(rows.COMMANDS))},
         "digits": {"label": names(names=list(texts.DIGITS))},
         "speakers": {"label": names(names=[speaker.name for speaker in identities()])},
-        "phones": {"text": text, "phones": strings, "starts": reals, "ends": reals},
+        "phones": {"text": text, "phones": phones, "starts": reals, "ends": reals},
         "sentences": {"text": text},
         "intents": {"text": text} | {name: names(names=list(found)) for name, found in orders.items()},
         "slots": {"text": text, "tokens": strings, "tags": datasets.List(names(names=list(texts.TAGS)))},
