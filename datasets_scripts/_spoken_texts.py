@@ -178,7 +178,7 @@ OBJECTS = tuple(dict.fromkeys(name for names in _OBJECTS.values() for name in na
 
 
 def sentence(rng: np.random.Generator) -> str:
-    """A sentence of some 4 to 16 words."""
+    """A sentence of 5 to 14 words."""
     return " ".join(word for word, _ in filled(rng, pick(rng, _SENTENCES), _LISTS))
 
 

@@ -87,6 +87,11 @@ def test_rows_are_what_the_columns_say(config: str) -> None:
         assert -60 < level(samples) < -10 and 0.3 < row["seconds"] < 20
 
 
+def test_draws_differ_by_config_split_and_row() -> None:
+    places = [("a", "train", 1), ("b", "train", 1), ("a", "test", 1), ("a", "train", 2), ("a", "train", "babble")]
+    assert len({Studio.rng(fake(config, split), key).random() for config, split, key in places}) == len(places)
+
+
 def test_fewer_rows_are_the_first_ones() -> None:
     assert rows("intents", count=2) == rows("intents")[:2]
 
