@@ -23,6 +23,8 @@ from hfcourse.backbones.speech.frames import GRULayers
 from hfcourse.backbones.speech.quantizer import GumbelQuantizer, KMeansQuantizer
 from hfcourse.errors import ConfigError
 
+_EPSILON = 1e-5
+"""Added to variances."""
 _QUANTIZERS = {"gumbel": GumbelQuantizer, "kmeans": KMeansQuantizer}
 
 
@@ -38,7 +40,7 @@ class ConvConfig(PreTrainedConfig):  # type: ignore[misc]
         conv_kernel: Sequence[int] = (10, 8, 4, 4, 4),
         conv_stride: Sequence[int] = (5, 4, 2, 2, 2),
         conv_dim: Sequence[int] = (512, 512, 512, 512, 512),
-        norm: str = "state",
+        norm: str = "past",
         log_compression: bool = False,
         quantizer: str = "none",
         groups: int = 2,
@@ -56,8 +58,10 @@ class ConvConfig(PreTrainedConfig):  # type: ignore[misc]
             conv_kernel: width of each convolution.
             conv_stride: step of each convolution.
             conv_dim: channels of each convolution; the last ones' are the width of all states.
-            norm: what a convolution's output is normalised over: the channels of each state, or those of the whole
-                utterance (as in the published wav2vec, whose states thereby hear a little of what comes).
+            norm: what a convolution's output is normalised over, all channels together: the past of each state, or the
+                whole utterance (as in the published wav2vec, whose states thereby hear a little of what comes); last
+                is past behind the last convolution alone, which takes half the time. A norm over each state alone
+                would hide how loud it is, and that is what can be foretold first of all.
             log_compression: states are log(1 + |z|), as in the published wav2vec.
             quantizer: none, gumbel or kmeans, between convolutions and context.
             groups: codebooks, each for its part of the channels.
@@ -116,10 +120,10 @@ class ConvModel(PreTrainedModel):  # type: ignore[misc]
         if config.quantizer != "none":
             self.quantizer = _QUANTIZERS[config.quantizer](hidden, groups=groups, codes=codes)
         if config.quantizer == "gumbel":
-            # As in the paper's own code: choices that differ from the first step on, entries like states above 0.
+            # Choices that differ from the first step on, as in the paper's own code, between entries far apart.
             nn.init.normal_(self.quantizer.logits.weight)
             nn.init.zeros_(self.quantizer.logits.bias)
-            nn.init.uniform_(self.quantizer.codebook)
+            nn.init.uniform_(self.quantizer.codebook, -1, 1)
         self.context: Any = None
         if config.context == "gru":
             self.context = GRULayers(hidden, config.num_hidden_layers, config.hidden_dropout_prob)
@@ -197,12 +201,14 @@ class ConvModel(PreTrainedModel):  # type: ignore[misc]
 class ConvBlock(nn.Module):
     """Convolution, dropout, norm, ReLU on (B, T, C): channels stay last, where the norm reads them."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, config: ConvConfig, *, bias: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, *, norm: str, dropout: float, bias: bool = False
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, bias=bias)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.weight, self.bias = nn.Parameter(torch.ones(outputs)), nn.Parameter(torch.zeros(outputs))
-        self.whole = config.norm == "utterance"
+        self.dropout = nn.Dropout(dropout)
+        nn.init.kaiming_normal_(self.conv.weight)  # what has no norm must not fade either
+        self.norm = None if norm == "none" else Norm(outputs, norm)
 
     def forward(self, states: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """`counts` (B,), of the input and of the output, tell what of each row is no padding; None for all."""
@@ -210,9 +216,9 @@ class ConvBlock(nn.Module):
             (kernel,), (stride,) = self.conv.kernel_size, self.conv.stride
             counts = (counts - kernel).div(stride, rounding_mode="floor") + 1
         states = self.dropout(self._convolved(states))
-        if self.whole:
-            return F.relu(self._normalised(states, counts), inplace=True), counts
-        return F.relu(F.layer_norm(states, self.weight.shape, self.weight, self.bias), inplace=True), counts
+        if self.norm is not None:
+            states = self.norm(states, counts)
+        return F.relu(states, inplace=True), counts
 
     def _convolved(self, states: Tensor) -> Tensor:
         """As `self.conv` does it, (B, T', outputs) from (B, T, inputs)."""
@@ -220,23 +226,47 @@ class ConvBlock(nn.Module):
         found = F.conv2d(image, self.conv.weight[:, :, None], self.conv.bias, stride=(1, self.conv.stride[0]))
         return found[:, :, 0].transpose(1, 2)
 
-    def _normalised(self, states: Tensor, counts: Tensor | None) -> Tensor:
-        """Over all channels of all states of an utterance; padding takes no part in mean and variance."""
-        values = states.float()
-        if counts is None:
-            counts = torch.full((len(states),), states.shape[1], device=states.device)
-        inside = mask_of(counts, states.shape[1])[..., None]
-        number = (counts * states.shape[2]).clamp(min=1)[:, None, None]
-        centred = values - (values * inside).sum(dim=(1, 2), keepdim=True) / number
-        variance = (centred.square() * inside).sum(dim=(1, 2), keepdim=True) / number
-        return (centred * (variance + 1e-5).rsqrt() * self.weight + self.bias).to(states.dtype)
+
+class Norm(nn.Module):
+    """All channels of a stretch of states (B, T, C) together get mean 0 and variance 1, then each its own scale."""
+
+    def __init__(self, channels: int, over: str) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.over = over_utterance if over == "utterance" else over_past
+
+    def forward(self, states: Tensor, counts: Tensor | None) -> Tensor:
+        """`counts` (B,): what of each row is no padding; None for all."""
+        return torch.addcmul(self.bias, self.over(states, counts), self.weight).to(states.dtype)
+
+
+def over_past(states: Tensor, counts: Tensor | None) -> Tensor:
+    """States (B, T, C) less the mean of all that came up to each, over their deviation: what comes changes nothing."""
+    number = torch.arange(1, states.shape[1] + 1, device=states.device)
+    mean = states.mean(dim=-1, dtype=torch.float32).cumsum(dim=1) / number
+    square = states.float().square().mean(dim=-1).cumsum(dim=1) / number
+    scale = ((square - mean.square()).clamp(min=0) + _EPSILON).rsqrt()
+    return (states - mean[..., None]) * scale[..., None]
+
+
+def over_utterance(states: Tensor, counts: Tensor | None) -> Tensor:
+    """States (B, T, C) less their mean, over their deviation; what `counts` (B,) calls padding takes no part."""
+    values = states.float()
+    if counts is None:
+        counts = torch.full((len(states),), states.shape[1], device=states.device)
+    inside = mask_of(counts, states.shape[1])[..., None]
+    number = (counts * states.shape[2]).clamp(min=1)[:, None, None]
+    centred = values - (values * inside).sum(dim=(1, 2), keepdim=True) / number
+    variance = (centred.square() * inside).sum(dim=(1, 2), keepdim=True) / number
+    return centred * (variance + _EPSILON).rsqrt()
 
 
 def _front(config: ConvConfig) -> list[ConvBlock]:
     inputs = [1, *config.conv_dim[:-1]]
     shapes = zip(inputs, config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
-    # A norm over the channels of one state takes away how loud it is, unless something beside the sound stands in it.
-    return [ConvBlock(*shape, config, bias=config.norm == "state") for shape in shapes]
+    norms = [*["none"] * (len(inputs) - 1), "past"] if config.norm == "last" else [config.norm] * len(inputs)
+    dropout = config.hidden_dropout_prob
+    return [ConvBlock(*shape, norm=norm, dropout=dropout) for shape, norm in zip(shapes, norms, strict=True)]
 
 
 class ConvLayers(nn.Module):
@@ -245,7 +275,11 @@ class ConvLayers(nn.Module):
     def __init__(self, config: ConvConfig) -> None:
         super().__init__()
         hidden, self.kernels = config.hidden_size, config.context_kernel
-        self.layers = nn.ModuleList(ConvBlock(hidden, hidden, k, 1, config, bias=True) for k in config.context_kernel)
+        norm = "past" if config.norm == "last" else config.norm
+        self.layers = nn.ModuleList(
+            ConvBlock(hidden, hidden, kernel, 1, norm=norm, dropout=config.hidden_dropout_prob, bias=True)
+            for kernel in config.context_kernel
+        )
 
     def forward(
         self, states: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool = False

@@ -49,6 +49,7 @@ def _conv(size: str, context: str, **more: Any) -> dict[str, Any]:
     """Convolutions on samples: states of 20 ms at the smallest size, at the others of 10 ms, as in the papers."""
     kernels, strides, widths = [10, 8, 4, 4, 4], [5, 4, 2, 2, 2], 5 * [256 if size == "small" else 512]
     if size == "tiny":
+        more = {"norm": "last"} | more
         kernels, strides, widths = [*kernels, 2], [*strides, 2], [64, 64, 128, 256, 256, 256]
     shape = {"conv_kernel": kernels, "conv_stride": strides, "conv_dim": widths}
     return {"model_type": "hfcourse_conv", "context": context, **shape, **more}

@@ -70,13 +70,15 @@ class KMeansQuantizer(nn.Module):
     """The entry of each group's codebook that is nearest to a state (arXiv 1711.00937, 1910.05453).
 
     Gradients pass as if nothing had been chosen. The entries move towards the states that chose them, the states a
-    little towards their entries: both by the loss that is given back. Entries begin as states of the first batch that
-    is learned from, as far as it has so many: elsewhere few would be the nearest to any state, and the rest never move.
+    little towards their entries: both by the loss that is given back. An entry that no state has chosen for a while
+    becomes one of the states, as all do in the beginning that none chooses: what is never chosen would never move.
     """
 
-    begun: Any
+    idle: Tensor
     COMMITMENT = 0.25
     """How strongly states are drawn to their entries, beside entries to their states."""
+    PATIENCE = 10
+    """An entry that was not chosen in so many forward passes becomes a state."""
 
     def __init__(self, hidden: int, *, groups: int, codes: int) -> None:
         """Codebooks of `codes` entries for each of `groups` parts of a state of width `hidden`."""
@@ -85,8 +87,8 @@ class KMeansQuantizer(nn.Module):
         self.project = nn.Linear(hidden, hidden, bias=False)
         self.codebook = nn.Parameter(F.layer_norm(torch.randn(groups, codes, hidden // groups), (hidden // groups,)))
 
-        self.register_buffer("begun", torch.tensor(False))
-        self._known_to_have_begun = False
+        # Forward passes in training since each entry was chosen last.
+        self.register_buffer("idle", torch.full((groups, codes), self.PATIENCE))
 
     def forward(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Entries (B, S, H) for states (B, S, H), the perplexity of their use summed over groups, and the loss.
@@ -94,10 +96,6 @@ class KMeansQuantizer(nn.Module):
         The loss is a mean over the states that `mask` (B, S) tells to count; None for all.
         """
         parts = self._parts(states)
-        if self.training and not self._known_to_have_begun:  # a device is asked once in a run
-            if not self.begun:
-                self._begin(parts.flatten(0, 1) if mask is None else parts[mask])
-            self._known_to_have_begun = True
         chosen = self._nearest(parts)
         entries = self._looked_up(chosen)
         used = F.one_hot(chosen, self.codes).float()
@@ -105,6 +103,8 @@ class KMeansQuantizer(nn.Module):
         losses = (far + self.COMMITMENT * drawn).flatten(2).mean(dim=-1)
         if mask is not None:
             used, losses = used[mask].unsqueeze(0), losses[mask]
+        if self.training:
+            self._revive(used.flatten(0, 1).amax(dim=0) > 0, parts.flatten(0, 1) if mask is None else parts[mask])
         passed = parts + (entries - parts).detach()
         return passed.flatten(2).to(states.dtype), perplexity(used.flatten(0, 1).mean(dim=0)), losses.mean()
 
@@ -119,13 +119,19 @@ class KMeansQuantizer(nn.Module):
         return F.layer_norm(parts, parts.shape[-1:])
 
     @torch.no_grad()
-    def _begin(self, parts: Tensor) -> None:
-        """Entries become parts of states (N, groups, H / groups) that are drawn, the same in every process."""
-        drawn = torch.randperm(len(parts), device=parts.device)[: self.codes]
-        self.codebook[:, : len(drawn)] = parts[drawn].transpose(0, 1)
+    def _revive(self, chosen: Tensor, parts: Tensor) -> None:
+        """Entries that `chosen` (groups, codes) has left out for long become drawn `parts` (N, groups, H / groups).
+
+        Of several processes the first decides for all.
+        """
+        self.idle.copy_(torch.where(chosen, 0, self.idle + 1))
+        dead = self.idle >= self.PATIENCE
+        drawn = parts[torch.randint(len(parts), (self.codes,), device=parts.device)].transpose(0, 1)
+        self.codebook.copy_(torch.where(dead[..., None], drawn, self.codebook))
+        self.idle.masked_fill_(dead, 0)
         if torch.distributed.is_initialized():
             torch.distributed.broadcast(self.codebook, 0)
-        self.begun.fill_(True)
+            torch.distributed.broadcast(self.idle, 0)
 
     @torch.no_grad()
     def _nearest(self, parts: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Papers: arXiv 1807.03748, 1904.05862, 1910.05453. Shapes: rows B, states S, widt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,13 @@ _NEGATIVES = 1
 class ContrastiveFuture(SpeechObjective):
     """From a state with context c_t, the state without context z_t+k is told from K others of the same utterance.
 
-    Each step ahead has a projection h_k of its own. CPC asks which of K + 1 states it is (InfoNCE); wav2vec asks of
-    each alone whether it is the one, and a question's loss is the sum over its K + 1 answers. A question is a state
-    with a state k ahead.
+    Each step ahead has a projection h_k of its own, and a state scores z . h_k(c_t) / sqrt(H). CPC asks which of K + 1
+    states it is (InfoNCE); wav2vec asks of each alone whether it is the one, and a question's loss is the sum over its
+    K + 1 answers. A question is a state with a state k ahead.
+
+    The papers have no sqrt(H), and wav2vec's odds are exp(score) where here they are exp(score) / K: right for scores
+    of 0, when nothing is known. Small nets with large steps else learn first to say no to everything, and unlearn what
+    told states apart, codebooks above all (docs/LOG.md).
 
     The batch holds ``negatives`` (B, S, K): of each state that is foretold, the states that stand against it.
     """
@@ -84,14 +89,15 @@ class ContrastiveFuture(SpeechObjective):
         output = states_of(model, batch)
         targets, negatives = output.latents, batch["negatives"]
         foretold = self.projection(output.last_hidden_state).chunk(self.settings.steps, dim=-1)
-        lengths = targets.detach().float().norm(dim=-1)
+        scaled = targets.transpose(1, 2) / math.sqrt(targets.shape[-1])
+        lengths = scaled.detach().float().norm(dim=1)
         others = lengths.gather(1, negatives.flatten(1)).view(negatives.shape)
         # Rows that are too short for any question have a loss, too: of nothing, but with a gradient.
         sums: dict[str, Any] = {"loss": foretold[0].float().sum() * 0, "right": 0, "true": 0, "false": 0}
         for ahead in range(1, min(self.settings.steps, targets.shape[1] - 1) + 1):
             guess = foretold[ahead - 1][:, :-ahead]
             # All similarities at once: gathering K vectors for each state would move K times the memory.
-            similar = guess @ targets.transpose(1, 2)
+            similar = guess @ scaled
             true = similar.diagonal(ahead, dim1=1, dim2=2).float()
             false = similar.gather(2, negatives[:, ahead:]).float()
             positions = torch.arange(ahead, targets.shape[1], device=targets.device)
@@ -132,7 +138,8 @@ class ContrastiveFuture(SpeechObjective):
     def _losses(self, true: Tensor, false: Tensor) -> Tensor:
         """Of each question, (B, S), from the similarities of what comes (B, S) and of what does not (B, S, K)."""
         if self.binary:
-            return F.softplus(-true) + F.softplus(false).sum(dim=-1)
+            odds = math.log(self.settings.negatives)
+            return F.softplus(odds - true) + F.softplus(false - odds).sum(dim=-1)
         return torch.cat([true[..., None], false], dim=-1).logsumexp(dim=-1) - true
 
 

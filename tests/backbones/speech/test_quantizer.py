@@ -82,23 +82,32 @@ def test_the_loss_draws_entries_and_states_together() -> None:
     assert float(loss.detach()) < 0.7 * first
 
 
-def test_entries_begin_as_states_and_are_not_begun_again() -> None:
-    """States that have much in common are still told apart."""
+def test_entries_that_nobody_chooses_become_states() -> None:
+    """In the beginning all of them; later those that were left out for long. Padding becomes none."""
     net = kmeans().train()
     states, mask = 5 + torch.randn(2, 8, 12), torch.tensor([[True] * 5 + [False] * 3, [True] * 8])
     states[0, 5:] = 1000.0
-    _, found, _ = net(states, mask)
+    before = net.codebook.detach().clone()
+    _, few, _ = net(states, mask)
+    chosen = [set(group.unique().tolist()) for group in net.indices(states)[mask].T]
+    assert float(few) < 4, "these states have much in common"
     parts = net._parts(states)[mask]
     for group in range(2):
-        same = (net.codebook[group][:, None] == parts[:, group]).all(dim=-1)
-        assert same.any(dim=1).all(), "every entry is a state that is no padding"
-    assert float(found) > 6
-    held = net.codebook.detach().clone()
-    net(torch.randn(2, 8, 12), None)
+        for code in range(5):
+            is_state = bool((net.codebook[group, code] == parts[:, group]).all(dim=-1).any())
+            assert is_state != torch.equal(net.codebook[group, code], before[group, code])
+    assert any(chosen) and float(net.eval()(states, mask)[1]) > float(few) + 1
+    # Of two clusters of states one is no longer heard: its entries are kept for a while.
+    held = net.train().codebook.detach().clone()
+    for _ in range(net.PATIENCE - 1):
+        net(states[1:, :1], None)
+    assert torch.equal(net.codebook, held)
     again = kmeans().train()
     fill(again, tensors_of(net))
-    again(torch.randn(2, 8, 12), None)
-    assert torch.equal(net.codebook, held) and torch.equal(again.codebook, held)
+    for one in (net, again):  # patience is kept in checkpoints
+        one(states[1:, :1], None)
+        assert not torch.equal(one.codebook, held)
+        assert (one.codebook[0] - parts[5, 0]).abs().amax(dim=-1).lt(1e-5).sum() >= 4
 
 
 @pytest.mark.parametrize("kind", [GumbelQuantizer, KMeansQuantizer])
