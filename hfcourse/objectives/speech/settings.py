@@ -258,10 +258,10 @@ class Data2Vec:
     """Upper layers whose mean is the target; 0 for two thirds of them."""
     beta: float = 0.0
     """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
-    decay: tuple[float, float] = (0.99, 0.999)
-    """How slowly the teacher follows: at first and at last (the paper: 0.999 and 0.9999)."""
-    ramp: int = 300
-    """Steps from the first to the last (the paper: 30,000)."""
+    decay: tuple[float, float] = (0.999, 0.9999)
+    """How slowly the teacher follows: at first and at last. A faster one soon says nothing but where a state stands."""
+    ramp: int = 30_000
+    """Steps from the first to the last."""
 
     def __post_init__(self) -> None:
         _share("mask_rate", self.mask_rate)

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 _SPANS = 1
 """Stream of draws."""
-_CONSTANT_TARGETS, _CONSTANT_ANSWERS = 1e-2, 1e-4
-"""Variances below are those of a collapse (as in the authors' code, which has them as deviations: 0.1 and 0.01)."""
+_CONSTANT = 1e-2
+"""Targets whose variance is below have collapsed (the authors' code has the deviation: 0.1)."""
+_FEW = 2.0
+"""So have those that vary in fewer directions: each channel still does, but all of them say the same, such as how far
+the next end of the recording is."""
 
 
 class Teacher(SpeechObjective):
@@ -89,6 +92,7 @@ class Teacher(SpeechObjective):
         number = len(places)
         logs = {
             "states/target_variance": _variance(targets) * number,
+            "states/target_directions": directions(targets) * number,
             "states/foretold_variance": _variance(foretold.detach()) * number,
             "states/masked": number / batch["states"].sum() * number,
         }
@@ -110,10 +114,11 @@ class Teacher(SpeechObjective):
         self.teacher.follow(self.student.encoder, first + (last - first) * min(step / self.settings.ramp, 1.0))
 
     def collapse(self, logs: Mapping[str, float]) -> str:
-        targets, foretold = logs.get("states/target_variance", 1.0), logs.get("states/foretold_variance", 1.0)
-        if targets < _CONSTANT_TARGETS:
-            return f"constant_targets: what the teacher gives varies by {targets:.1e} over states"
-        return f"constant_answers: what is foretold varies by {foretold:.1e}" if foretold < _CONSTANT_ANSWERS else ""
+        # What is foretold is no sign: while the rate warms up it is nearly constant for longer than the engine waits.
+        varies, many = logs.get("states/target_variance", 1.0), logs.get("states/target_directions", _FEW)
+        if varies < _CONSTANT:
+            return f"constant_targets: what the teacher gives varies by {varies:.1e} over states"
+        return f"few_directions: what the teacher gives varies in {many:.2f} directions" if many < _FEW else ""
 
 
 class SlowLayers(nn.Module):
@@ -180,3 +185,11 @@ def instance_normalised(states: Tensor, inside: Tensor | None) -> Tensor:
 def _variance(states: Tensor) -> Tensor:
     """Over states (M, H), mean of the channels."""
     return states.var(dim=0, correction=0).mean()
+
+
+def directions(states: Tensor) -> Tensor:
+    """In how many directions states (M, H) vary: (sum of the covariance's eigenvalues)² / sum of their squares."""
+    centred = states - states.mean(dim=0)
+    # Of the two products that have these eigenvalues, the smaller one.
+    products = centred.T @ centred if len(centred) > centred.shape[1] else centred @ centred.T
+    return products.trace().square() / products.square().sum().clamp(min=1e-12)

@@ -21,7 +21,7 @@ from hfcourse.errors import ConfigError, Interrupted
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.model import build
 from hfcourse.objectives.speech.settings import Data2Vec
-from hfcourse.objectives.speech.teacher import SlowLayers, Teacher
+from hfcourse.objectives.speech.teacher import SlowLayers, Teacher, directions
 from hfcourse.run_folder import RunFolder
 
 from .waves_teacher import ToneTask, batch_of, losses, net
@@ -183,10 +183,25 @@ def test_collapse_is_called_by_its_name() -> None:
 
     assert called() == ""
     torch.nn.init.zeros_(objective.head_module.weight)
-    assert called().startswith("constant_answers: ")
+    assert called() == ""  # as it is for a while under a slow warm-up
+    layers = objective.teacher.layers
+    kept = [layer.feed_forward.output_dense.weight.clone() for layer in layers]
+    for layer in layers:  # all channels say what the first one says
+        layer.feed_forward.output_dense.weight.copy_(layer.feed_forward.output_dense.weight[:1].expand(32, -1))
+    assert called() == "few_directions: what the teacher gives varies in 1.00 directions"
+    for layer, weight in zip(layers, kept, strict=True):
+        layer.feed_forward.output_dense.weight.copy_(weight)
+    assert called() == ""
     for layer in objective.teacher.layers:
         layer.feed_forward.output_dense.weight.zero_()
     assert called().startswith("constant_targets: ")
+
+
+@pytest.mark.parametrize("count", [500, 12])
+def test_directions_are_those_of_the_eigenvalues(count: int) -> None:
+    states = torch.randn(count, 20, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.1, 3, 20) + 5
+    values = np.linalg.eigvalsh(np.cov(states.double().numpy().T, bias=True))
+    assert directions(states).item() == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-4)
 
 
 def test_logs_by_hand() -> None:
