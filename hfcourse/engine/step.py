@@ -315,9 +315,13 @@ class Steps:
 
 
 def _seed_step(seed: int, step: int, process: int) -> None:
-    """Random numbers of the model (dropout) depend on where the step stands, so that no state of them is saved."""
+    """Random numbers of the model depend on where the step stands, so that no state of them is saved.
+
+    Dropout draws them from torch; the masks that transformers' speech models train under come from NumPy.
+    """
     digest = hashlib.blake2b(f"{seed}/{step}/{process}".encode(), digest_size=7).digest()
     torch.manual_seed(int.from_bytes(digest))
+    np.random.seed(int.from_bytes(digest[:4]))
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -50,7 +50,7 @@ class Autoregressive(SpeechObjective):
         return {"frames": int((batch["states"] - self.settings.ahead).clamp(min=0).sum())}
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
-        inner: Any = unwrapped(model)
+        inner: Any = unwrapped(getattr(model, "module", model))
         frames, counts = inner.features(batch["input_values"], batch.get("attention_mask"))
         states = model(features=frames, counts=counts).last_hidden_state
         ahead = self.settings.ahead

@@ -69,7 +69,7 @@ class MaskedFrames(SpeechObjective):
         return drawn
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
-        inner: Any = unwrapped(model)
+        inner: Any = unwrapped(getattr(model, "module", model))
         frames, counts = inner.features(batch["input_values"], batch.get("attention_mask"))
         mask = batch["frame_mask"][:, : frames.shape[1]]
         heard = corrupted(frames, mask, batch, channels=inner.config.mels)
