@@ -50,6 +50,7 @@ class MaskedClusters(SpeechObjective):
         self.settings = settings
         self.weights = {"unmasked": settings.unmasked}
         self.codes: Any = None
+        self._inner: Any = None
         self.clusters = 0
         self._units: dict[Clips, SplitUnits] = {}
         self._stride, self._receptive = 0, 0
@@ -93,7 +94,7 @@ class MaskedClusters(SpeechObjective):
         Raises:
             ConfigError: a backbone that masks no states.
         """
-        inner: Any = unwrapped(model)
+        self._inner = inner = unwrapped(model)
         config = inner.config
         if not hasattr(inner, "masked_spec_embed") or not getattr(config, "apply_spec_augment", True):
             raise ConfigError(f"{self.settings.kind} masks states: take a hubert, wavlm or wav2vec2 net that can")
@@ -121,8 +122,8 @@ class MaskedClusters(SpeechObjective):
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
         judges_all = bool(self.settings.unmasked) or not model.training
         masked, units = batch["masked"], batch["units"].flatten()
-        tell_lengths(unwrapped(model), batch["sample_counts"] if "attention_mask" in batch else None)
-        read = contextlib.nullcontext() if judges_all else last_layer_at(unwrapped(model), masked)
+        tell_lengths(self._inner, batch["sample_counts"] if "attention_mask" in batch else None)
+        read = contextlib.nullcontext() if judges_all else last_layer_at(self._inner, masked)
         with read:
             states = states_of(model, batch, mask_time_indices=batch["state_mask"]).last_hidden_state.flatten(0, 1)
         log_likely = self.codes(states[masked]).log_softmax(dim=-1)
