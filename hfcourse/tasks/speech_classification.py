@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -94,17 +95,17 @@ class SpeechTask(Task):
     label: str = ""
     """Column of the class."""
 
+    @abstractmethod
     def find_labels(self, raw: tables.Tables) -> tuple[str, ...]:
         """Names of all classes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, split: str, table: Any) -> list[Any]:
         """Each row's target; None where it is not known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def labels_of(self, rows: list[Row], states: np.ndarray) -> np.ndarray | None:
         """A batch's labels, given how many states each row has; None where a row has none."""
-        raise NotImplementedError
 
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         from hfcourse.tasks.sound import crops, inputs_of

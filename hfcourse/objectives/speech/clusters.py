@@ -94,7 +94,8 @@ class MaskedClusters(SpeechObjective):
         Raises:
             ConfigError: a backbone that masks no states.
         """
-        self._inner = inner = unwrapped(model)
+        inner: Any = unwrapped(model)
+        self._inner = inner
         config = inner.config
         if not hasattr(inner, "masked_spec_embed") or not getattr(config, "apply_spec_augment", True):
             raise ConfigError(f"{self.settings.kind} masks states: take a hubert, wavlm or wav2vec2 net that can")
