@@ -19,6 +19,7 @@ from . import _spoken_scenes as scenes
 from . import _spoken_texts as texts
 from ._augment import NOISES
 from ._espeak import Espeak
+from ._speech import audio
 from ._spoken_languages import SOURCES
 from ._spoken_phones import PHONES
 from ._spoken_voices import identities
@@ -73,7 +74,7 @@ SIZES = dict.fromkeys(CONFIGS, _USUAL_SIZE) | {
 def fingerprint(data_dir: str | None) -> str:
     """Changes with the builder, the modules that it is made of and the version of espeak-ng."""
     private = sorted(Path(__file__).parent.glob("_*.py"))
-    names = {"_espeak", "_augment", "_studio", "_templates", "_splits"}
+    names = {"_espeak", "_augment", "_speech", "_studio", "_templates", "_splits"}
     used = [path for path in private if path.stem in names or path.stem.startswith("_spoken_")]
     return fingerprint_of(__file__, extra="".join([*map(_source, used), _espeak.version(), str(SIZES)]))
 
@@ -112,19 +113,7 @@ def made(config: str, split: str, count: int) -> Iterator[Row]:
 
 def _shared() -> Row:
     text = datasets.Value("string")
-    return {"id": text, "audio": _sound(), "speaker": text, "seconds": datasets.Value("float32")}
-
-
-def _sound() -> datasets.Audio:
-    """A column of bytes and a path, kept as they are."""
-    feature = datasets.Audio(decode=False)
-    # The library's own method wants torchcodec, even where there is nothing to encode.
-    feature.encode_example = _as_it_is
-    return feature
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+    return {"id": text, "audio": audio(), "speaker": text, "seconds": datasets.Value("float32")}
 
 
 def _features() -> dict[str, Row]:
@@ -147,10 +136,10 @@ def _features() -> dict[str, Row]:
         "slots": {"text": text, "tokens": strings, "tags": datasets.List(names(names=list(texts.TAGS)))},
         "prosody": {"text": text, "label": names(names=combined)}
         | {name: names(names=list(found)) for name, found in prosody.items()},
-        "mixtures": {"segments": turns, "sources": datasets.List(_sound())},
-        "verification": {"audio_pair": _sound(), "label": names(names=["different", "same"])},
+        "mixtures": {"segments": turns, "sources": datasets.List(audio())},
+        "verification": {"audio_pair": audio(), "label": names(names=["different", "same"])},
         "queries": {"role": names(names=["document", "query"]), "text": text, "matches": strings},
-        "noisy": {"clean": _sound(), "text": text, "noise": names(names=list(NOISES)), "snr": real},
+        "noisy": {"clean": audio(), "text": text, "noise": names(names=list(NOISES)), "snr": real},
         "translation": {"text": text, "translation": text, "language": names(names=list(SOURCES))},
         "lecture": {"text": text, "translation": text},
     }

@@ -216,7 +216,9 @@ def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str |
         raise DataError(f"{name} needs a config, such as {name}/{known[0]}: one of {', '.join(known)}")
     config = known[0] if config is None and found else config
     if data_dir is not None and not Path(data_dir).expanduser().exists():
-        raise DataError(f"{data_dir}: no such file or folder (the data_dir of {name})")
+        layout = getattr(builder_class, "LAYOUT", "")
+        expected = f": expected {layout}" if layout else ""
+        raise DataError(f"{data_dir}: no such file or folder (the data_dir of {name}){expected}")
     try:
         builder = builder_class(
             config_name=config, data_dir=data_dir, cache_dir=cache_dir, hash=module.fingerprint(data_dir)

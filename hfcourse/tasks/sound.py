@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfcourse.backbones.load import load_config
+from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.presets import SPEECH_PRESETS
 from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts
 from hfcourse.data import extractors
 from hfcourse.data.audio import normalised
@@ -97,6 +99,10 @@ def context_of(name: str, backbone: BackboneConfig, **common: Any) -> SpeechCont
     Raises:
         ModelError: the model reads text, or says nowhere how it hears.
     """
+    if name in PRESETS and name not in SPEECH_PRESETS:
+        raise ModelError(
+            f"{name} is a preset that reads text: name a speech model, such as {', '.join(list(SPEECH_PRESETS)[:3])}"
+        )
     config = load_config(name, backbone, None)
     inner = getattr(config, "backbone_config", config)
     if not is_speech(inner):

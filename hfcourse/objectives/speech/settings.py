@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from hfcourse.errors import ConfigError
 
@@ -315,24 +315,7 @@ Method = (
     | Data2Vec
     | DistilHuBERT
 )
-METHODS: dict[str, type[Method]] = {
-    method.kind: method
-    for method in (
-        Mockingjay,
-        Tera,
-        APC,
-        VqApc,
-        CPC,
-        Wav2Vec,
-        VqWav2Vec,
-        Wav2Vec2,
-        HuBERT,
-        WavLM,
-        BestRQ,
-        Data2Vec,
-        DistilHuBERT,
-    )
-}
+METHODS: dict[str, type[Method]] = {method.kind: method for method in get_args(Method)}
 
 
 def _share(name: str, value: float) -> None:
