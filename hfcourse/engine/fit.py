@@ -294,7 +294,7 @@ class _Loop:
             "seed": self.config.seed,
             "steps": position.step,
             "epochs": self.steps.epoch if position.step else 0,
-            "best_step": position.best_step or position.step,
+            "best_step": (self.config.train.select_best and position.best_step) or position.step,
             "train_seconds": round(position.seconds, 2),
             "step_seconds": round(position.step_seconds, 2),
             "parameters": parameter_counts(self.state.model),

@@ -100,6 +100,9 @@ def task_plots(task: str, runs: Sequence[tuple[int, Run]], *, halves: bool = Fal
     terms = sorted({key for _, run in runs for line in run.train_log for key in line if key.startswith("loss/")})
     if len(terms) > 1:
         others += [line_plot(_curves(runs, term, train=True, dev=True), title=f"{term[5:]}: loss") for term in terms]
+    # What an objective tells of its health: perplexities, shares, cosines.
+    logged = sorted({key for _, run in runs for line in run.train_log for key in line if "/" in key} - set(terms))
+    others += [line_plot(_curves(runs, name, train=True, dev=True), title=name, log=False) for name in logged]
     if not halves:
         others.append(line_plot(_curves(runs, "lr", train=True), title="Learning rate", log=False))
         others.append(line_plot(_curves(runs, "grad_norm", train=True), title="Norm of the gradient"))
