@@ -26,7 +26,7 @@ def made(source: str, target: str) -> dict[str, list[Row]]:
         ValueError: an unknown language.
     """
     locales = {"source": opened(source), "target": opened(target)}
-    pairs = list(_pairs(locales, {"source_language": source, "target_language": target}))
+    pairs = _distinct(_pairs(locales, {"source_language": source, "target_language": target}))
     splits = Splits((row["concept"], row[side]) for row in pairs for side in locales)
     found: dict[str, list[Row]] = {split: [] for split in SPLITS}
     for row in pairs:
