@@ -43,9 +43,9 @@ def built(config: str, cache: Path) -> Rows:
     return {split: table.to_list() for split, table in load(f"cldr/{config}", cache_dir=str(cache)).items()}
 
 
-def failure(name: str, data_dir: str | None = None) -> str:
+def failure(name: str, cache: Path, data_dir: str | None = None) -> str:
     with pytest.raises(DataError) as error:
-        load(name, data_dir=data_dir)
+        load(name, data_dir=data_dir, cache_dir=str(cache))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -326,17 +326,17 @@ def test_defaults_are_english_and_french(french: Rows, cache: Path) -> None:
         ("clrd", "unknown dataset 'clrd': did you mean 'cldr'?"),
     ],
 )
-def test_wrong_names_are_one_line(name: str, message: str) -> None:
-    assert message in failure(name)
+def test_wrong_names_are_one_line(cache: Path, name: str, message: str) -> None:
+    assert message in failure(name, cache)
 
 
 def test_it_reads_no_folder(tmp_path: Path) -> None:
-    assert f"leave out {tmp_path}" in failure("cldr/phrases", str(tmp_path))
+    assert f"leave out {tmp_path}" in failure("cldr/phrases", tmp_path, str(tmp_path))
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    assert failure("cldr") == "cldr: no package Babel: pip install Babel num2words"
+    assert failure("cldr", cache) == "cldr: no package Babel: pip install Babel num2words"
