@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hfcourse.heads.spec import HeadSpec
 
@@ -51,7 +52,11 @@ class Head(nn.Module):
 
 
 class LayerMix(nn.Module):
-    """Softmax-weighted sum of all layers, weights starting equal (ELMo; SUPERB's protocol, arXiv 2105.01051)."""
+    """Softmax-weighted sum of all layers, weights starting equal (ELMo; SUPERB's protocol, arXiv 2105.01051).
+
+    Every state is normalised before, so that no layer counts more for being larger, and one learning rate serves all
+    backbones.
+    """
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -60,7 +65,8 @@ class LayerMix(nn.Module):
     def forward(self, layers: tuple[Tensor, ...]) -> Tensor:
         """(B, T, H) from `layers` times that."""
         weights = self.scalars.softmax(dim=0)
-        mixed = weights[0] * layers[0]
-        for weight, layer in zip(weights[1:], layers[1:], strict=True):
+        first, *others = (F.layer_norm(layer, layer.shape[-1:]) for layer in layers)
+        mixed = weights[0] * first
+        for weight, layer in zip(weights[1:], others, strict=True):
             mixed = torch.addcmul(mixed, weight.to(layer.dtype), layer)
         return mixed

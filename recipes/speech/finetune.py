@@ -11,6 +11,7 @@ Results:  recipes/speech/README.md
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.engine.settings import BatchConfig, FitConfig, TrainConfig
@@ -29,6 +30,11 @@ class Config(FitConfig):
     """Where weights come from, and the attention kernel."""
     task: SpeechClassificationConfig | SpeechFramesConfig = field(default_factory=SpeechClassificationConfig)
     """What is learned."""
+
+    def resolved(self) -> Self:
+        """The same with a learning rate: a linear head needs a large one to be done in 20 epochs."""
+        linear = self.peft.method == "linear" and not self.optim.lr
+        return replace(self, optim=replace(self.optim, lr=3e-2)) if linear else super().resolved()
 
 
 def base() -> Config:
