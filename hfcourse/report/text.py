@@ -72,6 +72,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(rows[0]), "  ".join("─" * width for width in widths), *map(line, rows[1:])])
 
 
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The same as a table of Markdown."""
+    ruled = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in ruled) + "\n"
+
+
 def _is_numeric(cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell not in ("", "–")]
     return bool(filled) and all(cell.lstrip("+−-").replace(",", "").replace(".", "").isdigit() for cell in filled)

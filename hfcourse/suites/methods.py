@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hfcourse.errors import TrainingError
-from hfcourse.report.text import aligned
+from hfcourse.report.text import aligned, markdown
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.runner import Learner, Outcome, run_jobs
 
@@ -73,13 +73,15 @@ def compare(
     probing: Learner,
     baseline: str,
     preset: Callable[[str], str],
+    last: Collection[str] = (),
+    devices: int = 1,
 ) -> None:
     """Pretrain with every method, judge all; write methods.json and table.md, and print the table.
 
     Finished runs in the folder are taken as they are; a method that fails twice is left out of the table and named.
 
     Args:
-        methods: in the order in which they are trained: one may read what an earlier one left.
+        methods: in the order of the table.
         tasks: names that `probing` knows.
         seeds: of the probes.
         run: the comparison's folder.
@@ -87,21 +89,27 @@ def compare(
         probing: its settings take a `Probe`.
         baseline: a preset that has nothing to learn.
         preset: the name of a method's fresh net.
+        last: methods that read what others left: they are trained after all of these.
+        devices: so many runs at a time.
 
     Raises:
         TrainingError: runs that failed twice; the others are finished and written down.
     """
-    trained: Outcome[Pretraining] = run_jobs([Pretraining(method) for method in methods], pretraining, run)
+    trained: Outcome[Pretraining] = Outcome()
+    for wave in ([name for name in methods if name not in last], [name for name in methods if name in last]):
+        done: Outcome[Pretraining] = run_jobs([Pretraining(name) for name in wave], pretraining, run, devices=devices)
+        trained.runs |= done.runs
+        trained.failed |= done.failed
     starts = [(baseline, RANDOM, baseline)]
     for method, ((_, folder),) in trained.runs.items():
         starts += [(method, PRETRAINED, str(folder.path)), (method, RANDOM, preset(method))]
     probes = [Probe(*start, task, seed) for start in starts for task in tasks for seed in seeds]
-    judged: Outcome[Probe] = run_jobs(probes, probing, run)
+    judged: Outcome[Probe] = run_jobs(probes, probing, run, devices=devices)
     if run.is_main:
         found = summary(trained, judged, tasks, baseline)
         run.write_json("methods.json", found)
         rows = table(found)
-        run.write_text("table.md", "\n".join("| " + " | ".join(row) + " |" for row in _ruled(rows)) + "\n")
+        run.write_text("table.md", markdown(rows))
         print(aligned(rows))
     failed = trained.failed | judged.failed
     if failed:
@@ -164,7 +172,3 @@ def _percent(score: Mapping[str, Any] | None) -> str:
         return "failed"
     mean = f"{100 * score['mean']:.1f}"
     return mean if score["sd"] is None else f"{mean} ± {100 * score['sd']:.1f}"
-
-
-def _ruled(rows: list[list[str]]) -> list[list[str]]:
-    return [rows[0], ["---"] * len(rows[0]), *rows[1:]]

@@ -27,13 +27,15 @@ class Config:
     """Which methods, judged on what."""
 
     methods: tuple[str, ...] = tuple(METHODS)
-    """Trained in this order; distilhubert learns from the hubert of this comparison."""
+    """In the order of the table; distilhubert learns from the hubert of this comparison."""
     tasks: tuple[str, ...] = TASKS
     """Variants of speech/finetune."""
     seed: int = 0
     """Of pretraining, and the first of the probes."""
     seeds: int = 1
     """Probes of each model: mean and standard deviation are published."""
+    devices: int = 1
+    """So many runs at a time, each with its share of the cores, or a GPU."""
     pretrain: pretraining.Config = field(default_factory=pretraining.base)
     """Settings of every pretraining."""
     probe: judging.Config = field(default_factory=judging.base)
@@ -46,10 +48,10 @@ class Config:
         for name in self.tasks:
             if name not in TASKS:
                 raise ConfigError(unknown("task", name, TASKS))
-        if "distilhubert" in self.methods and "hubert" not in self.methods[: self.methods.index("distilhubert")]:
-            raise ConfigError("distilhubert learns from hubert: name that before it in methods")
-        if not self.methods or not self.tasks or self.seeds < 1:
-            raise ConfigError("methods, tasks and seeds must not be empty")
+        if "distilhubert" in self.methods and "hubert" not in self.methods:
+            raise ConfigError("distilhubert learns from hubert: name that too in methods")
+        if not self.methods or not self.tasks or min(self.seeds, self.devices) < 1:
+            raise ConfigError("methods and tasks must not be empty, and seeds and devices must be 1 or more")
 
 
 def base() -> Config:
@@ -99,6 +101,8 @@ def main(config: Config, run: RunFolder) -> None:
         probing=Learner(recipe="speech/finetune", settings=probe_of, learn=judging.learn),
         baseline="fbank",
         preset=lambda method: f"{method}-{config.pretrain.size}",
+        last=("distilhubert",),
+        devices=config.devices,
     )
 
 

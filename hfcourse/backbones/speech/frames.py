@@ -40,6 +40,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
         num_attention_heads: int = 4,
         intermediate_size: int = 0,
         hidden_dropout_prob: float = 0.1,
+        neighbours: int = 0,
         **kwargs: Any,
     ):
         """Settings.
@@ -58,6 +59,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
             num_attention_heads: of a Transformer.
             intermediate_size: of a Transformer; 0 for 8/3 of the width (its MLP is gated).
             hidden_dropout_prob: between layers.
+            neighbours: projected frames that a convolution of each channel adds to the one in their middle; 0 for none.
             kwargs: what every config takes.
         """
         self.sample_rate, self.mels, self.window, self.hop = sample_rate, mels, window, hop
@@ -65,7 +67,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
         self.hidden_size = hidden_size or mels * (1 + deltas) * stack
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.intermediate_size = intermediate_size or 8 * self.hidden_size // 3 // 16 * 16
-        self.hidden_dropout_prob = hidden_dropout_prob
+        self.hidden_dropout_prob, self.neighbours = hidden_dropout_prob, neighbours
         super().__init__(**kwargs)
 
     @property
@@ -124,6 +126,9 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
         )
         self.project: nn.Module = nn.Identity()
         self.encoder: Any = None
+        self.around: Neighbours | None = None
+        if config.neighbours:
+            self.around = Neighbours(config.hidden_size, config.neighbours)
         if config.layers != "none":
             self.project = nn.Linear(config.feature_size, config.hidden_size)
         if config.layers == "gru":
@@ -180,11 +185,31 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
         states = self.project(features)
         if self.encoder is None:
             return BaseModelOutput(last_hidden_state=states, hidden_states=(states,) if output_hidden_states else None)
-        mask = None if counts is None else mask_of(counts, states.shape[1]).long()
+        mask = None if counts is None else mask_of(counts, states.shape[1])
+        if self.around is not None:
+            states = self.around(states, mask)
         output = self.encoder(
-            inputs_embeds=states, attention_mask=mask, output_hidden_states=bool(output_hidden_states)
+            inputs_embeds=states,
+            attention_mask=None if mask is None else mask.long(),
+            output_hidden_states=bool(output_hidden_states),
         )
         return BaseModelOutput(last_hidden_state=output.last_hidden_state, hidden_states=output.hidden_states)
+
+
+class Neighbours(nn.Module):
+    """States to which each channel's neighbours in time are added, weighted: what is near is heard from the first step.
+
+    Attention alone has to learn what near means before anything masked can be guessed, and minutes are too short.
+    """
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(hidden, hidden, width, padding=width // 2, groups=hidden)
+
+    def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """States (B, S, H) from (B, S, H); `mask` (B, S) is false where there is none, None where all are real."""
+        heard = states if mask is None else states * mask[..., None]
+        return states + nn.functional.gelu(self.conv(heard.transpose(1, 2)).transpose(1, 2))
 
 
 class GRULayers(nn.Module):

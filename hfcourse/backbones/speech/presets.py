@@ -92,7 +92,7 @@ SPEECH_PRESETS: dict[str, dict[str, Any]] = {
     **{f"wav2vec2-{size}": _waves("wav2vec2", size, **_CODES[size]) for size in _SIZES},
     **{f"hubert-{size}": _waves("hubert", size, **_HUBERT[size]) for size in _SIZES},
     **{f"wavlm-{size}": _waves("wavlm", size, **_HUBERT[size]) for size in _SIZES},
-    **{f"best_rq-{size}": _frames(size, "transformer", stack=4) for size in _SIZES},
+    **{f"best_rq-{size}": _frames(size, "transformer", stack=4, neighbours=15) for size in _SIZES},
     **{f"data2vec-{size}": _waves("data2vec-audio", size, **_DATA2VEC[size]) for size in _SIZES},
     **{f"distilhubert-{size}": _waves("hubert", size, num_hidden_layers=2) for size in _SIZES},
 }
