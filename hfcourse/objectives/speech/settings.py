@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from hfcourse.errors import ConfigError
 
@@ -258,6 +258,9 @@ class Data2Vec:
     """Upper layers whose mean is the target; 0 for two thirds of them."""
     beta: float = 0.0
     """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
+    slow: Literal["all", "layers"] = "all"
+    """What of the teacher follows slowly: all of it, or its layers alone, over the student's convolutions (the paper,
+    for speech). Convolutions that start from scratch soon give both only what is easy to foretell."""
     decay: tuple[float, float] = (0.999, 0.9999)
     """How slowly the teacher follows: at first and at last. A faster one soon says nothing but where a state stands."""
     ramp: int = 30_000

@@ -36,14 +36,15 @@ class Teacher(SpeechObjective):
     """Squared error (or smooth L1) of the foretold targets at masked states.
 
     Target of a state is the mean over the teacher's upper layers of what their MLPs give, each channel of each layer
-    normalised over the utterance. As in the paper for speech, the teacher is a moving average of the layers alone:
-    convolutions and positions are the student's own. The batch holds ``masked`` (B, S) bool.
+    normalised over the utterance. The teacher is a moving average of the whole student, or as in the paper for speech
+    of the layers alone: convolutions and positions are then the student's own. The batch holds ``masked`` (B, S) bool.
     """
 
     def __init__(self, settings: Data2Vec) -> None:
         self.settings = settings
         self.student: Any = None
         self.teacher: Any = None
+        self.front: SlowFront | None = None
         self.head_module: Any = None
 
     def bind(self, model: nn.Module) -> None:
@@ -64,12 +65,14 @@ class Teacher(SpeechObjective):
             raise ConfigError(f"task.method.layers is {upper}, but the net has {count} layers: take no more than that")
         keep_samples_constant(self.student)
         self.teacher = SlowLayers(self.student.encoder, upper)
+        if self.settings.slow == "all":
+            self.front = SlowFront(self.student)
         self.head_module = nn.Linear(config.hidden_size, config.hidden_size)
         self.leaves_out = config.layerdrop > 0
 
     def modules_to_train(self) -> list[nn.Module]:
         """The head, and the teacher, which no optimizer steps but checkpoints keep."""
-        return [self.head_module, self.teacher]
+        return [module for module in (self.head_module, self.teacher, self.front) if module is not None]
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"states": int(batch["masked"].sum())}
@@ -101,17 +104,24 @@ class Teacher(SpeechObjective):
     @torch.no_grad()
     def targets(self, features: Tensor, batch: Batch) -> Tensor:
         """What is to be foretold, float32 (B, S, H), from the convolutions' normalised output (B, S, C)."""
-        states = self.student.feature_projection.projection(features)
+        if self.front is None:
+            states = self.student.feature_projection.projection(features)
+            positions = self.student.encoder.pos_conv_embed
+        else:
+            states, positions = self.front(batch["input_values"]), self.front.positions
         inside = mask_of(batch["states"], states.shape[1]) if "attention_mask" in batch else None
         if inside is not None:
             states = states.masked_fill(~inside[..., None], 0.0)
-        found: Tensor = self.teacher(states + self.student.encoder.pos_conv_embed(states), inside)
+        found: Tensor = self.teacher(states + positions(states), inside)
         return found
 
     def after_step(self, step: int) -> None:
         """Let the teacher follow, the slower the later."""
         first, last = self.settings.decay
-        self.teacher.follow(self.student.encoder, first + (last - first) * min(step / self.settings.ramp, 1.0))
+        decay = first + (last - first) * min(step / self.settings.ramp, 1.0)
+        follow(self.teacher, self.student.encoder, decay)
+        if self.front is not None:
+            self.front.follow(self.student, decay)
 
     def collapse(self, logs: Mapping[str, float]) -> str:
         # What is foretold is no sign: while the rate warms up it is nearly constant for longer than the engine waits.
@@ -122,10 +132,7 @@ class Teacher(SpeechObjective):
 
 
 class SlowLayers(nn.Module):
-    """An encoder's layers as a moving average of another's, always in evaluation mode.
-
-    Its weights are buffers: no optimizer steps them, no gradient reaches them, and every checkpoint keeps them.
-    """
+    """An encoder's layers as a moving average of another's, always in evaluation mode."""
 
     def __init__(self, encoder: Any, upper: int) -> None:
         """A copy of `encoder`'s layers and of the norm below them; the `upper` ones of them are averaged."""
@@ -133,11 +140,7 @@ class SlowLayers(nn.Module):
         self.layer_norm = copy.deepcopy(encoder.layer_norm)
         self.layers: Any = copy.deepcopy(encoder.layers)
         self.config, self.upper = copy.deepcopy(encoder.config), upper
-        for module in self.modules():
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                delattr(module, name)
-                module.register_buffer(name, parameter.detach())
-        self.eval()
+        keep_as_buffers(self)
 
     def train(self, mode: bool = True) -> SlowLayers:
         """It never trains: the teacher drops nothing out."""
@@ -163,12 +166,49 @@ class SlowLayers(nn.Module):
             states = layer.final_layer_norm(states + fed)
         return total / self.upper
 
+
+class SlowFront(nn.Module):
+    """A data2vec net's convolutions, projection and positions as a moving average, always in evaluation mode."""
+
+    def __init__(self, student: Any) -> None:
+        super().__init__()
+        self.convolutions: Any = copy.deepcopy(student.feature_extractor)
+        self.projection: Any = copy.deepcopy(student.feature_projection)
+        self.positions: Any = copy.deepcopy(student.encoder.pos_conv_embed)
+        keep_as_buffers(self)
+
+    def train(self, mode: bool = True) -> SlowFront:
+        """It never trains."""
+        return super().train(False)
+
     @torch.no_grad()
-    def follow(self, encoder: nn.Module, decay: float) -> None:
-        """Move by 1 - `decay` of the way to the encoder's weights."""
-        theirs = dict(encoder.named_parameters())
-        own = dict(self.named_buffers())
-        torch._foreach_lerp_(list(own.values()), [theirs[name] for name in own], 1 - decay)
+    def forward(self, input_values: Tensor) -> Tensor:
+        """Samples (B, T) -> projected states (B, S, H)."""
+        states, _ = self.projection(self.convolutions(input_values).transpose(1, 2))
+        return states  # type: ignore[no-any-return]
+
+    def follow(self, student: Any, decay: float) -> None:
+        """Move by 1 - `decay` of the way to the student's weights."""
+        follow(self.convolutions, student.feature_extractor, decay)
+        follow(self.projection, student.feature_projection, decay)
+        follow(self.positions, student.encoder.pos_conv_embed, decay)
+
+
+def keep_as_buffers(module: nn.Module) -> None:
+    """Make every parameter a buffer: no optimizer steps it, no gradient reaches it, and every checkpoint keeps it."""
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    module.eval()
+
+
+@torch.no_grad()
+def follow(slow: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the buffers of `slow` by 1 - `decay` of the way to the parameters of the same names."""
+    theirs = dict(module.named_parameters())
+    own = {name: buffer for name, buffer in slow.named_buffers() if name in theirs}
+    torch._foreach_lerp_(list(own.values()), [theirs[name] for name in own], 1 - decay)
 
 
 def instance_normalised(states: Tensor, inside: Tensor | None) -> Tensor:

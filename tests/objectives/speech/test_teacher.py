@@ -39,14 +39,21 @@ def bound(model: Any, **settings: Any) -> Teacher:
 def moved(objective: Teacher) -> None:
     """Make the teacher another net than the student."""
     generator = torch.Generator().manual_seed(2)
-    for tensor in objective.teacher.buffers():
-        tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
+    for module in filter(None, (objective.teacher, objective.front)):
+        for tensor in module.buffers():
+            tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
 
 
 def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], upper: int) -> torch.Tensor:
     """Row by row without padding: transformers' own class with the teacher's weights gives the MLPs' outputs."""
     teacher = copy.deepcopy(model).eval()
     weights = {f"encoder.{name}": tensor for name, tensor in objective.teacher.named_buffers()}
+    if objective.front is not None:
+        there = {"convolutions": "feature_extractor", "projection": "feature_projection"}
+        there["positions"] = "encoder.pos_conv_embed"
+        for name, tensor in objective.front.named_buffers():
+            part, _, rest = name.partition(".")
+            weights[f"{there[part]}.{rest}"] = tensor
     teacher.load_state_dict(weights, strict=False)
     fed: list[torch.Tensor] = []
     for layer in teacher.encoder.layers:
@@ -65,11 +72,11 @@ def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], u
     return torch.cat(errors).mean()
 
 
-@pytest.mark.parametrize("upper", [1, 2])
-def test_loss_and_gradients_equal_a_plain_reference(upper: int) -> None:
+@pytest.mark.parametrize(("upper", "slow"), [(1, "layers"), (2, "layers"), (2, "all")])
+def test_loss_and_gradients_equal_a_plain_reference(upper: int, slow: str) -> None:
     """Neither padding nor what is left out of the last layer changes anything."""
     model = net("data2vec-audio")
-    objective = bound(model, layers=upper, span=4)
+    objective = bound(model, layers=upper, span=4, slow=slow)
     moved(objective)
     batch = batch_of(objective, model.config, LENGTHS)
     seen: list[int] = []
@@ -128,20 +135,26 @@ def test_the_teacher_follows_by_its_decays() -> None:
     """From 0.5 by a tenth a step; from step 4 on 0.9."""
     model = net("data2vec-audio")
     objective = bound(model, decay=(0.5, 0.9), ramp=4)
+    assert objective.front is not None
     weight = model.encoder.layers[1].feed_forward.output_dense.bias
+    early = model.feature_projection.projection.bias
     teacher = dict(objective.teacher.named_buffers())["layers.1.feed_forward.output_dense.bias"]
-    expected = weight[0].item()
+    front = dict(objective.front.named_buffers())["projection.projection.bias"]
+    expected, expected_early = weight[0].item(), early[0].item()
     for step, (decay, value) in enumerate(zip((0.6, 0.7, 0.8, 0.9, 0.9), (1.0, -2.0, 0.5, 3.0, 0.0), strict=True), 1):
         with torch.no_grad():
             weight.fill_(value)
+            early.fill_(2 * value)
         objective.after_step(step)
         expected = decay * expected + (1 - decay) * value
+        expected_early = decay * expected_early + (1 - decay) * 2 * value
         assert float(teacher[0]) == pytest.approx(expected, abs=1e-6), step
+        assert float(front[0]) == pytest.approx(expected_early, abs=1e-6), step
 
 
 def test_no_optimizer_gets_the_teacher_and_checkpoints_hold_it() -> None:
     model = net("data2vec-audio")
-    objective = bound(model)
+    objective = bound(model, slow="layers")
     head, teacher = objective.modules_to_train()
     assert isinstance(teacher, SlowLayers)
     groups = parameter_groups(model, [head, teacher], OptimConfig())
