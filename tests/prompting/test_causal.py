@@ -35,7 +35,7 @@ def brute_force(model: Any, tokens: Any, prompt: Prompt) -> list[OptionScore]:
             ids, after = [start], tokens.encode(more, add_special_tokens=False)
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([(ids + after)[:-1]]), use_cache=False).logits[0]
-        told = logits.log_softmax(-1)[len(ids) - 1 :]
+        told = logits.log_softmax(-1)[-len(after) :]
         logprob = told[range(len(after)), after].double().sum()
         found.append(OptionScore(float(logprob), len(after), told.argmax(-1).tolist() == after))
     return found
@@ -158,6 +158,16 @@ def test_eager_attention_and_an_adapter() -> None:
     assert_same(ours.log_likelihoods(asked), expected)
     with wrapped.disable_adapter():
         assert ours.log_likelihoods(asked) != expected
+
+
+@pytest.mark.parametrize(("method", "ahead"), [("prompt", 20), ("prefix", 0)])
+def test_soft_prompts_are_seen_and_not_scored(method: Any, ahead: int) -> None:
+    """peft's own prompt tuning gives logits of its virtual tokens as well."""
+    tokens = tokenizer("eos")
+    wrapped: Any = wrap(model("gpt2", tokens), PeftSettings(method=method))
+    assert wrapped(input_ids=torch.tensor([[5, 6]])).logits.shape[1] == 2 + ahead
+    asked = prompts()[8:14]
+    assert_same(scorer(wrapped, tokens).log_likelihoods(asked), [brute_force(wrapped, tokens, one) for one in asked])
 
 
 def test_a_model_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> None:
