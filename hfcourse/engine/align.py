@@ -155,7 +155,7 @@ def _kept_or_made(recognizer: Recognizer, text: Transcript, config: AlignConfig,
 
 def _key(recognizer: Recognizer, text: Transcript, config: AlignConfig) -> str:
     """Changes with the model's files, the recording, its transcript, and the settings that count."""
-    folder = Path(recognizer.net.name_or_path)
+    folder = Path(recognizer.place)
     paths = [text.audio, *(sorted(folder.iterdir()) if folder.is_dir() else ())]
     stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()]
     settings = (_LAYOUT, recognizer.name, config.longest, config.margin)

@@ -59,11 +59,11 @@ class Recognizer:
             raise ModelError(f"{name}: a {config.model_type} has no CTC head: name one of {kinds}")
         if not any(architecture.endswith("ForCTC") for architecture in config.architectures or ()):
             raise ModelError(f"{name}: saved without a CTC head: name a model that learned to transcribe, of {kinds}")
-        self.name, self.config = name, config
+        self.name, self.place, self.config = name, locate(name), config
         self.extractor = extractors.load(name, settings)
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                locate(name), revision=settings.revision, cache_dir=settings.cache_dir
+                self.place, revision=settings.revision, cache_dir=settings.cache_dir
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{name}: no tokenizer (vocab.json), which says what its answers mean") from error
@@ -124,6 +124,8 @@ class Recognizer:
         inputs = self.extractor(samples, sampling_rate=self.rate, return_tensors="pt")
         logits = self.net(**inputs.to(self.net.device)).logits[0]
         known = logits.float().log_softmax(dim=-1).cpu()
+        if known.isnan().any():
+            raise ModelError(f"{self.name}: its answers are nan: its weights are damaged")
         pause = known[:, self.blank]
         pause = pause if self.delimiter is None else torch.logaddexp(pause, known[:, self.delimiter])
         columns = [pause[:, None], torch.zeros(len(known), 1), known[:, list(tokens)]]

@@ -27,12 +27,10 @@ class ToneModel(nn.Module):
 
     def __init__(self, entries: int) -> None:
         super().__init__()
-        self.entries, self.heard = entries, 0
-        """Seconds that it was asked about."""
-        self.device, self.name_or_path = torch.device("cpu"), ""
+        self.entries = entries
+        self.device = torch.device("cpu")
 
     def forward(self, input_values: Tensor) -> Any:
-        self.heard += input_values.shape[1] / RATE
         frames = input_values.unfold(1, 400, 320)
         at = torch.arange(400) / RATE
         pitches = torch.tensor([PITCHES[letter] for letter in LETTERS])

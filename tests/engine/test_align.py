@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from transformers import BertConfig, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
 from hfcourse import cli
-from hfcourse.data.transcripts import STAR
+from hfcourse.data.transcripts import STAR, Spelling
 from hfcourse.engine import emissions
 from hfcourse.engine.align import AlignConfig, align
 from hfcourse.errors import ConfigError, DataError, ModelError, RunFolderError
@@ -233,7 +234,7 @@ def test_answers_are_the_models_own(tmp_path: Path) -> None:
     folder = talk.save(tmp_path / "model")
     torch.manual_seed(0)
     with quiet():
-        net = Wav2Vec2ForCTC(tiny()).eval()
+        net: Any = Wav2Vec2ForCTC(tiny()).eval()
         net.save_pretrained(folder)
     samples, _ = talk.spoken(["abc"])
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
@@ -245,6 +246,17 @@ def test_answers_are_the_models_own(tmp_path: Path) -> None:
     expected = np.log(np.stack([known[:, 0] + known[:, 2], np.ones(len(known)), known[:, 5], known[:, 4]], axis=1))
     assert found.values == pytest.approx(expected, abs=1e-4)
     assert found.middles[:2] == pytest.approx([200 / RATE, 520 / RATE]) and found.hop == pytest.approx(0.02)
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    folder = talk.save(tmp_path / "model")
+    with quiet():
+        net: Any = Wav2Vec2ForCTC(tiny())
+        net.lm_head.bias.data[3] = torch.nan
+        net.save_pretrained(folder)
+    talk.record(tmp_path / "a.wav", ["ab"])
+    with pytest.raises(ModelError, match="its answers are nan: its weights are damaged"):
+        emissions.Recognizer(str(folder)).emissions(tmp_path / "a.wav", [5], tmp_path / "scratch")
 
 
 def test_models_without_a_ctc_head_are_named(tmp_path: Path) -> None:
@@ -271,3 +283,19 @@ def test_words_are_spelt_by_the_vocabulary(model: Path) -> None:
     a, b, c, d, e = (number[letter] for letter in "abcde")
     assert tokens == [a, b, c, number["\u8ab2"], d, 3, e, STAR, a, STAR, b, a]
     assert counts == [3, 1, 3, 0, 4, 1] and lacking == {"x": 1, "y": 2}
+
+
+def test_words_of_other_tokenizers() -> None:
+    """One that cuts words into pieces: what it does not know is a star, several in turn are one."""
+
+    class Pieces:
+        all_special_tokens, unk_token_id = ("<unk>",), 0
+
+        def get_vocab(self) -> dict[str, int]:
+            return {"<unk>": 0, "ab": 1, "c": 2}
+
+        def __call__(self, word: str, *, add_special_tokens: bool) -> Any:
+            assert not add_special_tokens
+            return SimpleNamespace(input_ids={"abc": [1, 2], "xy": [0, 0], "cx": [2, 0]}[word])
+
+    assert Spelling(Pieces()).words(["abc", "xy", "cx"]) == ([1, 2, STAR, 2, STAR], [2, 1, 2], {"xy": 1, "cx": 1})
