@@ -24,6 +24,7 @@ USAGE = """hfcourse: pretrain, fine-tune, prompt and judge language and speech m
   hfcourse suite NAME --model DIR [--tasks a,b]           fine-tune and judge a model on a suite (glue, pydocs)
   hfcourse predict RUN FILE [--out FILE]                  answer new rows with a finished run
   hfcourse extract --model M [--layers 3,6] AUDIO OUT     write the states of recordings to disk
+  hfcourse align --model M AUDIO TRANSCRIPT OUT           cut long recordings into utterances of a known transcript
   hfcourse report RUN ... [--out FILE]                    one page and a table for one or several runs
   hfcourse --version
 """
@@ -65,6 +66,7 @@ def _dispatch(words: list[str]) -> None:
         "copy": _copy,
         "predict": _predict,
         "extract": _extract,
+        "align": _align,
         "report": _report,
     }
     if not words or words[0] in {"-h", "--help", "help"} or words[1:] in (["-h"], ["--help"]):
@@ -141,6 +143,17 @@ def _extract(words: list[str]) -> None:
 
     audio, out = map(Path, words[-2:])
     print(f"{out}: {len(extract(from_flags(ExtractConfig, words[:-2]), audio, out))} recordings")
+
+
+def _align(words: list[str]) -> None:
+    if len(words) < 5 or any(word.startswith("--") for word in words[-3:]):
+        raise ConfigError("usage: hfcourse align --model M [--longest 15] [--strict] AUDIO TRANSCRIPT OUT")
+    from hfcourse.config import from_flags
+    from hfcourse.engine.align import AlignConfig, align
+
+    audio, transcript, out = map(Path, words[-3:])
+    segments = align(from_flags(AlignConfig, words[:-3]), audio, transcript, out)
+    print(f"{out / 'segments.tsv'}: {len(segments)} utterances of {len({one.file for one in segments})} recordings")
 
 
 def _report(words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hfcourse.backbones.load import from_scratch
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.features import mask_of
 from hfcourse.backbones.speech.rate import state_counts
+from hfcourse.backbones.speech.spec_augment import channels_silent
 from hfcourse.errors import ModelError
 from hfcourse.heads.base import Head, LayerMix, States
 from hfcourse.heads.exits import ExitsHead
@@ -141,7 +143,9 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         inputs = self.inputs_of(batch)
         if "input_ids" in inputs and inputs["input_ids"].dim() == 3:
             inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
-        output = self.backbone(**inputs, output_hidden_states=self.reads_all_layers)
+        masks = batch.get("mask_feature_indices") if "mask_feature_indices" not in inputs else None
+        with contextlib.nullcontext() if masks is None else channels_silent(self.backbone, masks):
+            output = self.backbone(**inputs, output_hidden_states=self.reads_all_layers)
         states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
         if "sample_counts" in batch:
             return self._heard(states, output, batch["sample_counts"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hfcourse.backbones.presets import PRESETS, preset_config
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.presets import SPEECH_PRESETS
-from hfcourse.errors import ModelError, unknown
+from hfcourse.errors import ConfigError, ModelError, unknown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -82,11 +82,25 @@ def load_config(name: str, settings: BackboneConfig, tokenizer: PreTrainedTokeni
             f"the tokenizer has {len(tokenizer)} entries, but model {name!r} embeds only {vocabulary}: "
             "give the tokenizer that the model was trained with"
         )
+    if settings.cmvn is not None:
+        _set_cmvn(config, settings.cmvn, name)
     if settings.dropout is not None:
         for key in _DROPOUTS:
             if hasattr(config, key):
                 setattr(config, key, settings.dropout)
     return config
+
+
+def _set_cmvn(config: Any, cmvn: bool, name: str) -> None:
+    """In the config of a net on filterbanks, or of its backbone.
+
+    Raises:
+        ConfigError: a net that reads none.
+    """
+    values = getattr(config, "backbone", None) or vars(config)
+    if "cmvn" not in values:
+        raise ConfigError(f"backbone.cmvn is for nets on filterbanks, and {name} reads none: leave it out")
+    values["cmvn"] = cmvn
 
 
 def longest_input(config: PreTrainedConfig) -> int:

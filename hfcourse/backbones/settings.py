@@ -18,6 +18,8 @@ class BackboneConfig:
     """Set every dropout of the model to this; its own where not given."""
     equal_keys: float = 0.0
     """Fresh weights only: start keys as a copy of the queries, both times this (2 is a good value); 0: independent."""
+    cmvn: bool | None = None
+    """Nets on filterbanks: whether each channel of an utterance gets mean 0 and variance 1; its own where not given."""
     revision: str = "main"
     """Revision of a Hub model."""
     cache_dir: str | None = None

@@ -88,7 +88,7 @@ def resample(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
     return changed
 
 
-def resampled_length(samples: int | np.ndarray, own_rate: int | np.ndarray, rate: int) -> Any:
+def resampled_length(samples: int | np.ndarray, own_rate: int | np.ndarray, rate: int | np.ndarray) -> Any:
     """How many samples `resample` gives."""
     return -(-samples * rate // own_rate)
 

@@ -36,15 +36,18 @@ class Frames(Protocol):
 
 
 class Mfcc:
-    """13 cepstral coefficients of Kaldi's kind, their first and second differences: (F, 39), every 10 ms."""
+    """13 cepstral coefficients of Kaldi's kind, their first and second differences: (F, 39), every 10 ms.
 
-    def __init__(self, rate: int) -> None:
-        self.rate, self.hop, self.window = rate, rate // 100, rate * 25 // 1000
+    With `cmvn` each of them has mean 0 and variance 1 over a recording: its microphone and level no longer show.
+    """
+
+    def __init__(self, rate: int, *, cmvn: bool = False) -> None:
+        self.rate, self.hop, self.window, self.cmvn = rate, rate // 100, rate * 25 // 1000, cmvn
 
     @property
     def about(self) -> dict[str, Any]:
         """What decides the frames."""
-        return {"feature": "mfcc"}
+        return {"feature": "mfcc"} | ({"cmvn": True} if self.cmvn else {})
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Frames (F, 39)."""
@@ -59,6 +62,9 @@ class Mfcc:
             ).T
             first = torchaudio.functional.compute_deltas(still)
             found.append(torch.cat([still, first, torchaudio.functional.compute_deltas(first)]).T.numpy())
+        if self.cmvn:
+            whole = np.concatenate(found)
+            found = [(whole - whole.mean(axis=0)) / (whole.std(axis=0) + 1e-5)]
         return np.ascontiguousarray(np.concatenate(found), dtype=np.float32)
 
 
@@ -117,14 +123,16 @@ class LayerStates:
         return np.ascontiguousarray(np.concatenate(found), dtype=np.float32)
 
 
-def frames_of(model: str, layer: int, rate: int, backbone: BackboneConfig | None = None) -> Frames:
-    """The layer of a model, or without one MFCC.
+def frames_of(
+    model: str, layer: int, rate: int, backbone: BackboneConfig | None = None, *, cmvn: bool = False
+) -> Frames:
+    """The layer of a model, or without one MFCC, normalised over each recording under `cmvn`.
 
     Raises:
         ModelError: the model hears at another rate than the sound has.
     """
     if not model:
-        return Mfcc(rate)
+        return Mfcc(rate, cmvn=cmvn)
     states = LayerStates(model, layer, backbone)
     if states.rate != rate:
         raise ModelError(
@@ -161,5 +169,5 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def shown(about: dict[str, Any]) -> str:
     """What frames are made of, in a few words."""
     if about.get("feature") != "layer":
-        return str(about.get("feature"))
+        return f"{about.get('feature')}{' with cmvn' if about.get('cmvn') else ''}"
     return f"layer {about['layer']} of {about['model']} (weights {str(about['weights'])[:8]})"

@@ -132,7 +132,14 @@ class SplitUnits:
         return self.units[self.offsets[row] : self.offsets[row + 1]]
 
     def at(
-        self, rows: np.ndarray, begins: np.ndarray, states: np.ndarray, *, stride: int, receptive: int
+        self,
+        rows: np.ndarray,
+        begins: np.ndarray,
+        states: np.ndarray,
+        *,
+        stride: int,
+        receptive: int,
+        speeds: np.ndarray | float = 1.0,
     ) -> np.ndarray:
         """The unit of each state, int64 (B, S), -1 behind a row's last: the one whose middle is nearest to its own.
 
@@ -142,9 +149,11 @@ class SplitUnits:
             states: states of each, (B,).
             stride: samples from one state to the next.
             receptive: samples that a state is made of.
+            speeds: how fast each recording is played, (B,).
         """
         at = np.arange(int(states.max()))
-        middle = begins[:, None] + at * stride + (receptive - self.window) / 2
+        speeds = np.broadcast_to(speeds, len(rows))[:, None]
+        middle = begins[:, None] + (at * stride + receptive / 2) * speeds - self.window / 2
         # The earlier one of two that are as near.
         number = np.ceil(middle / self.hop - 0.5).astype(np.int64)
         first, last = self.offsets[rows][:, None], self.offsets[np.asarray(rows) + 1][:, None] - 1

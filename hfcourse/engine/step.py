@@ -8,6 +8,7 @@ import math
 import signal
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,13 +58,15 @@ class Steps:
     state: TrainState
     _plan: Plan | None = None
     _plan_epoch: int = -1
+    _lengths: np.ndarray | None = None
+    _lengths_epoch: int = -1
     _window: list[_Done] = field(default_factory=list)
     _window_began: float = 0.0
     _sick: int = 0
     note: str = ""
     """Loss and tokens/s of the last window, for the progress bar."""
 
-    @property
+    @cached_property
     def per_epoch(self) -> int:
         """Steps of the first epoch; later ones may differ by a few under a token budget."""
         return len(self._plan_of(0)) if "train" in self.task.splits else 0
@@ -95,6 +98,7 @@ class Steps:
         optim.set_lr(self.state.optimizer, lr)
         losses, logs, stop = self._gradients(rows, signal_received)
         norm = self._clip()
+        tokens = int(self._lengths_in(position.epoch)[rows].sum())
         if accelerator.device.type == "cpu":  # on an accelerator reading it would wait; `flush` looks later
             self._check(position.step + 1, rows, losses)
         self.state.optimizer.step()
@@ -107,7 +111,6 @@ class Steps:
         self.objective.after_step(position.step)
         if self.state.average is not None:
             self.state.average.update(position.step)
-        tokens = int(self.task.splits["train"].lengths[rows].sum())
         self._window.append(_Done(position.step, rows, losses, logs, norm, tokens, lr))
         if position.step % self.setup.config.train.log_every == 0 or position.step == self.total:
             self.flush()
@@ -180,6 +183,12 @@ class Steps:
             self._plan_epoch = epoch
         return self._plan
 
+    def _lengths_in(self, epoch: int) -> np.ndarray:
+        """Of the training rows, as they are read in an epoch."""
+        if self._lengths is None or epoch != self._lengths_epoch:
+            self._lengths, self._lengths_epoch = self.task.lengths("train", epoch=epoch), epoch
+        return self._lengths
+
     def _gradients(self, rows: np.ndarray, signal_received: int) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
         """Gradients of one step, in as few forward passes as memory allows; retried in halves when it runs out."""
         while True:
@@ -196,7 +205,7 @@ class Steps:
         examples = self.task.splits["train"]
         parts = micro_batches(
             rows,
-            examples.lengths,
+            self._lengths_in(position.epoch),
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             tokens=position.micro_tokens,
@@ -299,7 +308,7 @@ class Steps:
     def _halve(self, rows: np.ndarray, error: BaseException) -> None:
         """Less at once from here on; the step is begun again."""
         accelerator, position = self.setup.accelerator, self.state.position
-        lengths = self.task.splits["train"].lengths[rows]
+        lengths = self._lengths_in(position.epoch)[rows]
         whole = int(lengths.max()) * -(-len(rows) // accelerator.num_processes)
         halved = min(position.micro_tokens or whole, whole) // 2
         if accelerator.num_processes > 1 or halved < int(lengths.max()):

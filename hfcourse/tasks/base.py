@@ -119,7 +119,11 @@ class Task(ABC):
         """
         from hfcourse.data.batching import plan
 
-        return plan(self.splits[split].lengths, **how)
+        return plan(self.lengths(split, epoch=how.get("epoch", -1)), **how)
+
+    def lengths(self, split: str, *, epoch: int = -1) -> np.ndarray:
+        """How long each row of a split is in an epoch of training (-1: in evaluation), int64 (rows,)."""
+        return self.splits[split].lengths
 
     @abstractmethod
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:

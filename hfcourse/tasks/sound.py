@@ -11,10 +11,11 @@ from hfcourse.backbones.load import load_config
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.presets import SPEECH_PRESETS
-from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts
-from hfcourse.data import extractors
+from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts, stride
+from hfcourse.data import augment, extractors
 from hfcourse.data.audio import normalised
-from hfcourse.data.clips import Clips, Survey
+from hfcourse.data.augment_settings import AugmentConfig
+from hfcourse.data.clips import FRAMES_PER_SECOND, Clips, Survey
 from hfcourse.data.loading import column
 from hfcourse.errors import ModelError
 from hfcourse.tasks.base import Batch, SpeechContext
@@ -39,21 +40,69 @@ def clips_of(table: datasets.Dataset, where: str, context: SpeechContext, *, lon
     return Clips(table, survey, rate=context.rate, longest=longest)
 
 
-def crops(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray | None = None) -> list[np.ndarray]:
+def crops(
+    waveforms: Sequence[np.ndarray],
+    longest: int,
+    *,
+    positions: np.ndarray | None = None,
+    speeds: np.ndarray | None = None,
+) -> list[np.ndarray]:
     """Waveforms cut to `longest` samples (0: as they are), at `positions` (B,) in [0, 1) of where a cut may begin.
 
-    Without positions the beginning stays.
+    Without positions the beginning stays. With `speeds` (B,) they are played so fast, and are then so long.
     """
-    begins = crop_begins(waveforms, longest, np.zeros(len(waveforms)) if positions is None else positions)
-    pairs = zip(waveforms, begins, strict=True)
-    return [waveform[begin : begin + longest] if longest else waveform for waveform, begin in pairs]
+    speeds = np.ones(len(waveforms)) if speeds is None else speeds
+    begins = crop_begins(waveforms, longest, np.zeros(len(waveforms)) if positions is None else positions, speeds)
+    if not longest:
+        return [augment.played(waveform, speed) for waveform, speed in zip(waveforms, speeds, strict=True)]
+    ends = begins + augment.needed_lengths(longest, speeds)
+    rows = zip(waveforms, begins, ends, speeds, strict=True)
+    return [augment.played(waveform[begin:end], speed)[:longest] for waveform, begin, end, speed in rows]
 
 
-def crop_begins(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray) -> np.ndarray:
-    """The first sample of each crop, int64 (B,)."""
+def crop_begins(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+    """The first sample of each crop in its recording, int64 (B,)."""
     lengths = np.fromiter((len(waveform) for waveform in waveforms), dtype=np.int64, count=len(waveforms))
-    begins: np.ndarray = (positions * (np.maximum(lengths - longest, 0) + 1)).astype(np.int64)
+    spare = np.maximum(lengths - augment.needed_lengths(longest, speeds), 0)
+    begins: np.ndarray = (positions * (spare + 1)).astype(np.int64)
     return begins if longest else np.zeros_like(begins)
+
+
+def heard_lengths(clips: Any, settings: AugmentConfig, seed: int, epoch: int) -> np.ndarray:
+    """Frames of 10 ms of each recording as it is played in an epoch, int64 (rows,): what batches are planned by.
+
+    `clips` are `Clips`, or what stands for them where states are kept.
+    """
+    if epoch < 0 or not settings.speeds:
+        return clips.lengths  # type: ignore[no-any-return]
+    samples = augment.played_lengths(clips.whole, augment.speeds(settings, seed, epoch, np.arange(len(clips))))
+    samples = np.minimum(samples, clips.longest) if clips.longest else samples
+    lengths: np.ndarray = -(-samples * FRAMES_PER_SECOND // clips.rate)
+    return lengths
+
+
+def masks_of(
+    settings: AugmentConfig, context: SpeechContext, rows: np.ndarray, states: np.ndarray, *, epoch: int
+) -> Batch:
+    """SpecAugment's masks of a batch, as a net takes them.
+
+    Args:
+        settings: how many masks, and how wide.
+        context: seed, and the net's config.
+        rows: numbers of the rows, (B,).
+        states: of each row, int64 (B,).
+        epoch: of the draws; nothing is masked in evaluation (-1).
+    """
+    import torch
+
+    from hfcourse.backbones.speech.spec_augment import maskable_channels
+
+    if epoch < 0 or not settings.masks:
+        return {}
+    channels = maskable_channels(context.backbone)
+    per_second = context.rate / stride(context.backbone)
+    found = augment.masks(settings, context.seed, epoch, rows, states, per_second=per_second, channels=channels)
+    return {name: torch.from_numpy(mask) for name, mask in found.items()}
 
 
 def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.errors import ConfigError, DataError
 from hfcourse.heads.spec import HeadSpec, Pooling
 from hfcourse.tasks import tables
@@ -42,6 +43,8 @@ class SpeechClassificationConfig:
     """How states become one vector."""
     dev_share: float = 0.1
     """Share of the training rows cut off as dev split where none is given."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """What training recordings go through; a frozen backbone then hears them in every epoch, not once."""
 
     def __post_init__(self) -> None:
         if self.longest < 0:
@@ -73,9 +76,13 @@ class SpeechTask(Task):
     metric = "accuracy"
 
     def __init__(self, config: SpeechClassificationConfig, context: SpeechContext) -> None:
+        from hfcourse.backbones.speech.spec_augment import maskable_channels
         from hfcourse.tasks.sound import clips_of
 
         self.config, self.context, self.name = config, context, config.data
+        self.augments = config.augment.alters
+        if config.augment.masks:
+            maskable_channels(context.backbone)
         raw = tables.load_tables(config.data, config.data_dir, context, None)
         self.labels = tables.Labels(self.find_labels(raw))
         raw = {split: tables.with_targets(table, self.read(split, table)) for split, table in raw.items()}
@@ -104,27 +111,44 @@ class SpeechTask(Task):
         """Each row's target; None where it is not known."""
 
     @abstractmethod
-    def labels_of(self, rows: list[Row], states: np.ndarray) -> np.ndarray | None:
-        """A batch's labels, given how many states each row has; None where a row has none."""
+    def labels_of(self, rows: list[Row], states: np.ndarray, speeds: np.ndarray) -> np.ndarray | None:
+        """A batch's labels, given states and speed of each row; None where a row has none."""
+
+    def lengths(self, split: str, *, epoch: int = -1) -> np.ndarray:
+        from hfcourse.tasks.sound import heard_lengths
+
+        return heard_lengths(self.splits[split], self.config.augment, self.context.seed, epoch)
 
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
-        from hfcourse.tasks.sound import crops, inputs_of
+        import numpy as np
 
-        source = rows[0]["source"]
-        numbers = [row["row"] for row in rows]
-        heard = crops(source.waveforms(numbers), source.longest)
-        return inputs_of(heard, self.context) | self.without_sound(rows, epoch=epoch)
+        from hfcourse.data.augment import speeds
+        from hfcourse.tasks.sound import crops, inputs_of, masks_of, states_in
+
+        source, settings = rows[0]["source"], self.config.augment
+        numbers = np.array([row["row"] for row in rows])
+        played = speeds(settings, self.context.seed, epoch, numbers)
+        batch = inputs_of(crops(source.waveforms(numbers), source.longest, speeds=played), self.context)
+        states = states_in(batch, self.context)
+        masks = masks_of(settings, self.context, numbers, states, epoch=epoch)
+        return batch | masks | self._labels(rows, states, played)
 
     def without_sound(self, rows: list[Row], *, epoch: int) -> Batch:
         """A batch without the backbone's input: ``labels`` and ``sample_counts`` (B,)."""
+        import numpy as np
         import torch
 
         from hfcourse.tasks.sound import states_in
 
         counts = torch.from_numpy(rows[0]["source"].samples[[row["row"] for row in rows]])
         batch: Batch = {"sample_counts": counts}
-        labels = self.labels_of(rows, states_in(batch, self.context))
-        return batch if labels is None else batch | {"labels": torch.from_numpy(labels)}
+        return batch | self._labels(rows, states_in(batch, self.context), np.ones(len(rows)))
+
+    def _labels(self, rows: list[Row], states: np.ndarray, speeds: np.ndarray) -> Batch:
+        import torch
+
+        labels = self.labels_of(rows, states, speeds)
+        return {} if labels is None else {"labels": torch.from_numpy(labels)}
 
     def score(self, answers: list[dict[str, Any]]) -> dict[str, float]:
         from hfcourse.metrics import classification as metrics
@@ -158,7 +182,7 @@ class SpeechClassification(SpeechTask):
         tables.refuse_unlabelled(targets, self.name, split)
         return targets
 
-    def labels_of(self, rows: list[Row], states: np.ndarray) -> np.ndarray | None:
+    def labels_of(self, rows: list[Row], states: np.ndarray, speeds: np.ndarray) -> np.ndarray | None:
         import numpy as np
 
         targets = [row[tables.TARGET] for row in rows]
@@ -211,12 +235,12 @@ class SpeechFrames(SpeechTask):
             )
         return targets
 
-    def labels_of(self, rows: list[Row], states: np.ndarray) -> np.ndarray | None:
+    def labels_of(self, rows: list[Row], states: np.ndarray, speeds: np.ndarray) -> np.ndarray | None:
         import numpy as np
 
         labels = np.full((len(rows), int(states.max())), _IGNORED, dtype=np.int64)
-        for at, (row, count) in enumerate(zip(rows, states, strict=True)):
-            labels[at, :count] = self._classes(row, int(count))
+        for at, (row, count, speed) in enumerate(zip(rows, states, speeds, strict=True)):
+            labels[at, :count] = self._classes(row, int(count), float(speed))
         return labels
 
     def predict(self, logits: Any, batch: Batch) -> list[Any]:
@@ -241,14 +265,15 @@ class SpeechFrames(SpeechTask):
         flat = {key: [one for answer in answers for one in answer[key]] for key in ("prediction", "reference")}
         return super().score([{"prediction": p, "reference": r} for p, r in zip(*flat.values(), strict=True)])
 
-    def _classes(self, row: Row, states: int) -> np.ndarray:
-        """The class of each state of a row, int64 (states,)."""
+    def _classes(self, row: Row, states: int, speed: float = 1.0) -> np.ndarray:
+        """The class of each state of a row, int64 (states,), where it is played at `speed`."""
         import numpy as np
 
         from hfcourse.backbones.speech.rate import shortest, stride
 
         config = self.context.backbone
-        middles = (np.arange(states) * stride(config) + shortest(config) / 2) / self.context.rate
+        # Of the windows, in seconds of the recording: what came at t comes at t / speed.
+        middles = (np.arange(states) * stride(config) + shortest(config) / 2) / self.context.rate * speed
         numbers, starts, ends = np.array(row[tables.TARGET]).reshape(-1, 3).T
         at = np.searchsorted(starts, middles, side="right") - 1
         spoken = (at >= 0) & (middles < ends[np.maximum(at, 0)]) if len(starts) else np.zeros(states, dtype=bool)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.errors import ConfigError, DataError
 from hfcourse.objectives.speech.settings import APC, Method
 from hfcourse.tasks.base import Batch, Row, SpeechContext, Task
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hfcourse.objectives.base import Objective
 
 _CROPS = 0
@@ -31,8 +34,15 @@ class SpeechPretrainingConfig:
     """Seconds; of longer recordings another part is heard in each epoch."""
     method: Method = field(default_factory=APC)
     """What is learned; ``--task.method hubert`` for HuBERT's."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Speeds that training recordings are played at; masks are the method's own."""
 
     def __post_init__(self) -> None:
+        if self.augment.masks:
+            raise ConfigError(
+                f"task.augment masks and task.method is {self.method.kind}, which has masks of its own or none: "
+                "leave out augment.time_masks and augment.channel_masks"
+            )
         if self.longest <= 0:
             raise ConfigError(f"task.longest is {self.longest}: it must be above 0 seconds")
 
@@ -71,10 +81,16 @@ class SpeechPretraining(Task):
     def objective(self) -> Objective:
         return self._objective
 
+    def lengths(self, split: str, *, epoch: int = -1) -> np.ndarray:
+        from hfcourse.tasks.sound import heard_lengths
+
+        return heard_lengths(self.splits[split], self.config.augment, self.context.seed, epoch)
+
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         import numpy as np
         import torch
 
+        from hfcourse.data.augment import speeds
         from hfcourse.objectives.speech.base import Draws
         from hfcourse.tasks.sound import crop_begins, crops, inputs_of, states_in
 
@@ -82,9 +98,10 @@ class SpeechPretraining(Task):
         numbers = np.array([row["row"] for row in rows])
         draws = Draws(self.context.seed, epoch, numbers, source)
         positions = draws(_CROPS, 1)[:, 0] if epoch >= 0 else np.zeros(len(rows))
+        played = speeds(self.config.augment, self.context.seed, epoch, numbers)
         whole = source.waveforms(numbers)
-        draws = replace(draws, begins=crop_begins(whole, source.longest, positions))
-        heard = crops(whole, source.longest, positions)
+        draws = replace(draws, begins=crop_begins(whole, source.longest, positions, played), speeds=played)
+        heard = crops(whole, source.longest, positions=positions, speeds=played)
         if self._objective.alters:
             heard = self._objective.alter(heard, draws)
         batch = inputs_of(heard, self.context)

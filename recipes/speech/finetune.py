@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.engine.settings import BatchConfig, FitConfig, TrainConfig
 from hfcourse.peft_settings import PeftSettings
 from hfcourse.run_folder import RunFolder
@@ -70,6 +71,12 @@ def whole(config: Config) -> Config:
     """Train the backbone too, and read its last layer."""
     train = replace(config.train, epochs=10)
     return replace(config, peft=PeftSettings(), task=replace(config.task, layers="last"), train=train)
+
+
+def augmented(config: Config) -> Config:
+    """Training recordings at three speeds (Ko et al. 2015), with stretches and bands masked (SpecAugment)."""
+    augment = AugmentConfig(speeds=(0.9, 1.0, 1.1), time_masks=2, channel_masks=2)
+    return replace(config, task=replace(config.task, augment=augment))
 
 
 def scratch(config: Config) -> Config:

@@ -181,3 +181,11 @@ def test_states_get_the_units_that_lie_under_them() -> None:
     assert split.at(np.array([1]), np.array([0]), np.array([3]), stride=160, receptive=220).tolist() == [
         [200, 202, 203]
     ]
+
+
+def test_mfcc_with_cmvn() -> None:
+    samples = waves.tones(3, 0.8)
+    plain, found = Mfcc(8000)(samples), Mfcc(8000, cmvn=True)(samples)
+    assert found == pytest.approx((plain - plain.mean(axis=0)) / plain.std(axis=0), abs=1e-3)
+    assert frames_of("", 0, 8000, cmvn=True).about == {"feature": "mfcc", "cmvn": True} != Mfcc(8000).about
+    assert frame_features.shown(Mfcc(8000, cmvn=True).about) == "mfcc with cmvn"

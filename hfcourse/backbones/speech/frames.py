@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.modeling_outputs import BaseModelOutput
 
 from hfcourse.backbones.speech.features import LogMel, counts_of, mask_of, stacked
+from hfcourse.backbones.speech.spec_augment import masked
 
 _MIXES = {"transformer": "nomic_bert", "causal": "llama"}
 """The stack of each kind: rotary positions, so that no length is too long."""
@@ -166,6 +167,8 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
         attention_mask: Tensor | None = None,
         features: Tensor | None = None,
         counts: Tensor | None = None,
+        mask_time_indices: Tensor | None = None,
+        mask_feature_indices: Tensor | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
@@ -176,12 +179,15 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
             attention_mask: (B, T), 1 at samples that are no padding.
             features: instead of both, frames as `features` gives them, changed or not.
             counts: of given features, each row's number (B,); None for all.
+            mask_time_indices: states that are masked (SpecAugment), bool (B, S); None for none.
+            mask_feature_indices: channels of the filterbank that are masked, bool (B, mels); None for none.
             output_hidden_states: also the projected features and every layer's states.
             kwargs: passed over.
         """
         if features is None:
             assert input_values is not None
             features, counts = self.features(input_values, attention_mask)
+        features = masked(features, counts, mask_time_indices, mask_feature_indices, mels=self.config.mels)
         states = self.project(features)
         if self.encoder is None:
             return BaseModelOutput(last_hidden_state=states, hidden_states=(states,) if output_hidden_states else None)

@@ -29,6 +29,8 @@ class Draws:
     """The recordings that the rows are numbers of."""
     begins: np.ndarray | None = None
     """The first sample that is heard of each, (B,)."""
+    speeds: np.ndarray | float = 1.0
+    """How fast each is played, (B,)."""
 
     def __call__(self, stream: int, width: int) -> np.ndarray:
         """Numbers in [0, 1), float64 (B, width); each stream is independent of the others."""

@@ -81,7 +81,7 @@ class MaskedClusters(SpeechObjective):
             )
         backbone = BackboneConfig(cache_dir=context.cache_dir)
         with quiet():
-            frames = frames_of(settings.teacher, settings.layer, context.rate, backbone)
+            frames = frames_of(settings.teacher, settings.layer, context.rate, backbone, cmvn=settings.cmvn)
         folder = Path(context.folder) / "units"
         made = units.make(folder, splits, frames, clusters=settings.clusters, seed=context.seed)
         number = made.about["splits"]["train"]["frames"]
@@ -112,7 +112,12 @@ class MaskedClusters(SpeechObjective):
         mask = meeting_spans(states, self.settings.mask_rate, self.settings.span, draws(_SPANS, int(states.max()) + 1))
         assert draws.source is not None and draws.begins is not None
         units = self._units[draws.source].at(
-            draws.rows, draws.begins, states, stride=self._stride, receptive=self._receptive
+            draws.rows,
+            draws.begins,
+            states,
+            stride=self._stride,
+            receptive=self._receptive,
+            speeds=draws.speeds,
         )
         return {"state_mask": mask, "masked": np.flatnonzero(mask), "units": units}
 

@@ -168,6 +168,8 @@ class HuBERT:
     """How many are made, up to 65,536 (the paper: 100 of MFCC, then 500 of a layer)."""
     teacher: str = ""
     """A run folder, a folder or a Hub id whose states are clustered; empty: MFCC."""
+    cmvn: bool = False
+    """Of MFCC: each coefficient gets mean 0 and variance 1 over each recording."""
     layer: int = 0
     """Which of the teacher's layers, from 1; 0 for the one in the middle (the paper: 6 of 12)."""
     unmasked: float = 0.0
@@ -185,6 +187,10 @@ class HuBERT:
             raise ConfigError(f"clusters is {self.clusters}: it must be 2 to 65536")
         if self.units and self.teacher:
             raise ConfigError("units names clusters that are there, teacher has others made: give one of them")
+        if self.cmvn and (self.units or self.teacher):
+            raise ConfigError(
+                "cmvn is for MFCC that are clustered first, and units or a teacher are given: leave it out"
+            )
         if self.layer and not self.teacher:
             raise ConfigError(f"layer is {self.layer}, and no teacher is given whose layer it could be")
         if self.unmasked < 0 or self.temperature <= 0:
