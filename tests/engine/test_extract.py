@@ -22,17 +22,18 @@ from tests.sounds import RATE, tone
 TINY = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (5, 64), "num_feat_extract_layers": 2}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["layer", "group"])
+def model(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A net as published: without a mask where the first norm is over time, which would hear padding all the same."""
     folder = tmp_path_factory.mktemp("hubert")
     torch.manual_seed(0)
     config = HubertConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, feat_extract_norm="layer",
-        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, **TINY,
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        feat_extract_norm=request.param, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2, **TINY,
     )  # fmt: skip
     with quiet():
         HubertModel(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=request.param == "layer").save_pretrained(folder)
     return folder
 
 

@@ -65,10 +65,10 @@ def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], u
     return torch.cat(errors).mean()
 
 
-@pytest.mark.parametrize("upper", [1, 2])
-def test_loss_and_gradients_equal_a_plain_reference(upper: int) -> None:
-    """Neither padding nor what is left out of the last layer changes anything."""
-    model = net("data2vec-audio")
+@pytest.mark.parametrize(("upper", "positions"), [(1, 1), (2, 1), (2, 3)])
+def test_loss_and_gradients_equal_a_plain_reference(upper: int, positions: int) -> None:
+    """Neither padding nor what is left out of the last layer changes anything, however positions are told."""
+    model = net("data2vec-audio", num_conv_pos_embeddings=positions)
     objective = bound(model, layers=upper, span=4)
     moved(objective)
     batch = batch_of(objective, model.config, LENGTHS)
