@@ -21,7 +21,7 @@ _FAMILIES = {
     "fairseq": (fairseq.settings_of, (fairseq.recognised, fairseq_conv.recognised)),
     "s3prl": (s3prl.settings_of, (s3prl.recognised,)),
 }
-_SETTINGS = ("cfg", "args", "Upstream_Config", "Config", "config")
+_SETTINGS = ("cfg", "args", "Upstream_Config", "Config", "config", "Settings")
 """Where a checkpoint keeps settings."""
 
 
@@ -46,6 +46,9 @@ def convert(checkpoint: Path, out: Path, settings: Path | None = None) -> Found:
             model, left_out = converted(found)
         except HfcourseError as error:
             raise ModelError(f"{checkpoint}: {error}") from error
+        except (ValueError, TypeError, KeyError, IndexError) as error:  # settings can hold anything
+            reason = " ".join(str(error).split())[:100]
+            raise ModelError(f"{checkpoint}: its settings are not of a net that is known here ({reason})") from error
     side = out.with_name(f".{out.name}.partial")
     with disk.clear_errors(out, _ADVICE):
         shutil.rmtree(side, ignore_errors=True)
@@ -103,9 +106,7 @@ def _page(checkpoint: Path, family: str, found: Found, left_out: list[str]) -> s
         "weights are in it, in fp32; nothing was trained.",
         "",
     ]
-    lines += [
-        f"The file holds no settings to tell so, and it was taken for granted that {note}.\n" for note in found.notes
-    ]
+    lines += [f"{note}\n" for note in found.notes]
     if left_out:
         lines += ["Weights that served training alone, and have no place in this class:", ""]
         lines += [f"- `{one}`" for one in left_out] + [""]

@@ -32,6 +32,7 @@ STRIDES: Mapping[tuple[int, ...], tuple[int, ...]] = {(10, 3, 3, 3, 3, 2, 2): (5
 """Of the convolutions of all published nets, by their widths."""
 _HEAD_SIZE = 64
 """Channels of a head of every published net."""
+_GRANTED = "The file holds no settings to tell so, and it was taken for granted that {}."
 
 ENCODER = {
     "mask_emb": "masked_spec_embed",
@@ -152,7 +153,7 @@ def encoder_config(
     first = settings.get("layer_norm_first")
     if first is None:
         first = layered and kind != "data2vec"
-        notes.append(f"norms stand {'before' if first else 'behind'} attention and MLP")
+        notes.append(_GRANTED.format(f"norms stand {'before' if first else 'behind'} attention and MLP"))
     if kind == "data2vec" and first:
         raise ModelError("layer_norm_first is set, and a Data2VecAudioModel has its norms behind attention and MLP")
     activation = settings.get("activation_fn", "gelu")
@@ -252,7 +253,7 @@ def _kind(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
 def _heads(hidden: int, notes: list[str]) -> int:
     if hidden % _HEAD_SIZE:
         raise ModelError("nothing tells its number of attention heads: give the model's settings with --config")
-    notes.append(f"it has {hidden // _HEAD_SIZE} attention heads")
+    notes.append(_GRANTED.format(f"it has {hidden // _HEAD_SIZE} attention heads"))
     return hidden // _HEAD_SIZE
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchaudio
 import transformers
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchaudio.compliance import kaldi
 
 from hfcourse import model as models
 from hfcourse.cli import main
@@ -338,6 +342,131 @@ def test_the_student_of_distilhubert(tmp_path: Path) -> None:
     same(out, theirs)
     page = (out / "README.md").read_text()
     assert "converted from s3prl" in page and "output_layer.2.bias" in page
+
+
+KALDI = {
+    "kaldi": {"feat_type": "fbank", "fbank": {"num_mel_bins": 20, "frame_length": 25.0, "frame_shift": 10.0}},
+    "delta": {"order": 1, "win_length": 5},
+    "cmvn": {"use_cmvn": True},
+}
+
+
+def kaldi_frames(wave: Tensor, window: str, deltas: int) -> Tensor:
+    """As s3prl makes them of one recording, (F, C)."""
+    found = kaldi.fbank(wave[None], num_mel_bins=20, sample_frequency=16_000, window_type=window)
+    parts = [found.T]
+    for _ in range(deltas):
+        parts.append(torchaudio.functional.compute_deltas(parts[-1]))
+    whole = torch.cat(parts).T
+    return (whole - whole.mean(dim=0)) / (whole.std(dim=0) + 1e-10)
+
+
+def bert(hidden: int) -> Any:
+    """transformers' own, which s3prl's layers are a copy of."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40}
+    config = transformers.BertConfig(vocab_size=1, type_vocab_size=1, max_position_embeddings=200, **shape)
+    found = transformers.BertModel(config, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        angles = [[at / 10000 ** (2 * (j // 2) / hidden) for j in range(hidden)] for at in range(200)]
+        table = [[math.cos(one) if j % 2 else math.sin(one) for j, one in enumerate(row)] for row in angles]
+        found.embeddings.position_embeddings.weight.copy_(torch.tensor(table))
+        found.embeddings.token_type_embeddings.weight.zero_()
+    return found
+
+
+def test_a_transformer_over_frames(tmp_path: Path) -> None:
+    theirs, project = bert(24), nn.Linear(40, 24)
+    weights = {name: weight for name, weight in theirs.state_dict().items() if name.startswith("encoder.")}
+    for part, module in (("spec_transform", project), ("LayerNorm", theirs.embeddings.LayerNorm)):
+        weights |= {f"input_representations.{part}.{name}": one for name, one in module.state_dict().items()}
+    shape = {"num_attention_heads": 2, "hidden_act": "gelu", "layer_norm_eps": "1e-12", "pre_layer_norm": False}
+    content = {
+        "Transformer": weights,
+        "SpecHead": {"output.weight": torch.zeros(2)},
+        "Upstream_Config": {"transformer": shape, "audio": KALDI, "task": {"sequence_length": 1500}},
+        "Config": {"runner": {"total_steps": 200_000}},
+        "Global_step": 7,
+    }
+    out = tmp_path / "out"
+    assert convert(save(tmp_path / "a.ckpt", content), out).kind == "mockingjay"
+    assert "longer than 1500 frames" in (out / "README.md").read_text()
+    assert "SpecHead.output.weight" in (out / "README.md").read_text()
+
+    def reference(wave: Tensor) -> tuple[Tensor, ...]:
+        states = project(kaldi_frames(wave, "povey", deltas=1))[None]
+        return theirs(inputs_embeds=states, output_hidden_states=True).hidden_states  # type: ignore[no-any-return]
+
+    frames_agree(out, reference)
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_gru_layers_over_frames(tmp_path: Path, coded: bool) -> None:
+    torch.manual_seed(0)
+    layers = nn.ModuleList(nn.GRU(inputs, 24, batch_first=True) for inputs in (20, 24, 24))
+    weights = {f"rnn_layers.{name}": one for name, one in layers.state_dict().items()} | {
+        "postnet.bias": torch.zeros(20)
+    }
+    if coded:
+        weights["vq_layers.0.codebook_CxE.weight"] = torch.zeros(4)
+    content = {
+        "model": weights,
+        "config": {
+            "data": {"audio": {"feat_type": "fbank", "feat_dim": 20, "cmvn": True, "decode_wav": False}},
+            "model": {"paras": {"num_layers": 3, "hidden_size": 24, "dropout": 0.1, "residual": True}},
+        },
+    }
+    out = tmp_path / "out"
+    assert convert(save(tmp_path / "a.ckpt", content), out).kind == ("vq_apc" if coded else "apc")
+
+    def reference(wave: Tensor) -> tuple[Tensor, ...]:
+        states = kaldi_frames(wave, "hamming", deltas=0)[None]
+        every = [F.pad(states, (0, 4))]
+        for number, layer in enumerate(layers):
+            found = layer(states)[0]
+            states = found + states if number else found
+            every.append(states)
+        return tuple(every)
+
+    frames_agree(out, reference)
+
+
+def frames_agree(folder: Path, reference: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+    """Two recordings in one batch have the layers that each has alone."""
+    ours = models.build(str(folder), HeadSpec(kind="none")).eval()
+    assert not extractors.load(str(folder)).do_normalize
+    values, mask = sound(6000, 4100)
+    with torch.no_grad():
+        found = ours(values, attention_mask=mask, output_hidden_states=True).hidden_states
+        for row, length in enumerate((6000, 4100)):
+            expected = reference(values[row, :length])
+            assert len(found) == len(expected)
+            for mine, other in zip(found, expected, strict=True):
+                torch.testing.assert_close(mine[row, : other.shape[1]], other[0], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("transformer", {"pre_layer_norm": True}, "pre_layer_norm"),
+        ("transformer", {"layer_norm_eps": 1e-5}, "layer_norm_eps"),
+        ("transformer", {"num_attention_heads": "two"}, "not of a net that is known here"),
+        ("audio", {"kaldi": {"feat_type": "mfcc", "mfcc": {}}}, "not Kaldi's filterbanks"),
+        ("audio", {"kaldi": {"fbank": {"dither": 1.0}}}, "dither 1.0"),
+        ("audio", {"kaldi": {"fbank": {"window_type": "blackman"}}}, "window_type 'blackman'"),
+        ("audio", None, "nothing tells its audio settings"),
+    ],
+)
+def test_other_nets_on_frames_are_refused(tmp_path: Path, part: str, change: dict[str, Any] | None, words: str) -> None:
+    weights = {"input_representations.spec_transform.weight": torch.zeros(24, 40)}
+    weights["encoder.layer.0.intermediate.dense.weight"] = torch.zeros(40, 24)
+    config: dict[str, Any] = {"transformer": {"num_attention_heads": 2}, "audio": KALDI}
+    config = {name: one for name, one in config.items() if name != part or change is not None}
+    if change is not None:
+        config[part] = {**config[part], **change}
+    refused(tmp_path, {"Transformer": weights, "Config": config}, words)
 
 
 def test_modified_cpc_is_refused(tmp_path: Path) -> None:
