@@ -74,6 +74,9 @@ def _read_settings(place: Path) -> dict[str, Any]:
 def _found(content: Any, told: dict[str, Any] | None) -> tuple[str, Found]:
     """Toolkit and net of a checkpoint."""
     if isinstance(content, Mapping):
+        if "model_weight" in content:  # s3prl's copies of fairseq's files
+            parts = {"task": content.get("task_cfg"), "model": content.get("model_cfg")}
+            content = {"model": content["model_weight"], "cfg": parts}
         inside = {name: plain(content[name]) for name in _SETTINGS if name in content}
         if told is not None:
             inside = {"cfg": told, "Config": told}

@@ -55,6 +55,7 @@ def recognised(content: Mapping[str, Any], settings: Mapping[str, Any]) -> Found
         return None
     shapes = shapes_of(weights)
     coded = "vector_quantizer.vars" in shapes
+    settings = {"activation": "relu", **settings}  # the only one while it was no setting
     _refuse_others(shapes, settings)
     front = numbered(shapes, "feature_extractor.conv_layers.N.0.weight")
     context = numbered(shapes, "feature_aggregator.conv_layers.N.1.weight")
@@ -96,7 +97,7 @@ def _refuse_others(shapes: Mapping[str, Any], settings: Mapping[str, Any]) -> No
             "a k-means codebook does not carry over: fairseq looks it up behind a norm over the utterance, and ours "
             "over each state"
         )
-    needed = ["log_compression", "activation", *(["vq_groups"] if "vector_quantizer.vars" in shapes else [])]
+    needed = ["log_compression", *(["vq_groups"] if "vector_quantizer.vars" in shapes else [])]
     if missing := [name for name in needed if name not in settings]:
         raise ModelError(f"nothing tells its {missing[0]}: give the model's settings with --config")
     if settings["activation"] not in {"relu", "gelu"}:

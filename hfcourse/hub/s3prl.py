@@ -6,6 +6,7 @@ of a recording, one level for all recordings) is not made here, and modified CPC
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -175,15 +176,22 @@ def _features(audio: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ModelError: other features.
     """
+    from torchaudio.compliance.kaldi import fbank
+
     kaldi = _part(audio, "kaldi", {})
     bank = _part(kaldi, "fbank", {})
     if not bank or kaldi.get("feat_type", "fbank") != "fbank":
         raise ModelError("its features are not Kaldi's filterbanks: they are not made here")
-    others = sorted(bank.keys() - _BANK.keys() - {"window_type"})
-    window = bank.get("window_type", "povey")
-    if others or not bank.get("use_log_fbank", True) or window not in {"povey", "hamming"}:
-        wrong = others[0] if others else "use_log_fbank" if window in {"povey", "hamming"} else "window_type"
-        raise ModelError(f"its filterbanks have {wrong} {bank[wrong]!r}: they are not made so here")
+    usual = {name: one.default for name, one in inspect.signature(fbank).parameters.items()}
+    others = [name for name, value in bank.items() if name not in _BANK and usual.get(name, name) != value]
+    if "window_type" in others and bank["window_type"] == "hamming":
+        others.remove("window_type")
+    if not bank.get("use_log_fbank", True):
+        others.append("use_log_fbank")
+    if others:
+        raise ModelError(f"its filterbanks have {others[0]} {bank[others[0]]!r}: they are not made so here")
+    if _part(audio, "delta", {}).get("win_length", 5) != 5:
+        raise ModelError("its differences are not over five frames: they are not made so here")
     told = {**_BANK, **bank}
     return {
         "mels": int(told["num_mel_bins"]),
@@ -191,7 +199,7 @@ def _features(audio: Mapping[str, Any]) -> dict[str, Any]:
         "hop": round(16 * float(told["frame_shift"])),
         "deltas": int(_part(audio, "delta", {}).get("order", 2)),
         "cmvn": bool(_part(audio, "cmvn", {}).get("use_cmvn", True)),
-        "kaldi": window,
+        "kaldi": bank.get("window_type", "povey"),
     }
 
 

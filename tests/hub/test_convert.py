@@ -183,6 +183,15 @@ def test_data2vec_with_a_teacher_among_its_weights(tmp_path: Path) -> None:
     assert "_ema.layers.0.fc1.weight" in (out / "README.md").read_text()
 
 
+def test_the_copies_that_s3prl_keeps_of_fairseqs_files(tmp_path: Path) -> None:
+    theirs = net("HubertModel", "HubertConfig")
+    settings = {"task_cfg": {"normalize": True}, "model_cfg": {"layer_norm_first": False, **SETTINGS}}
+    out = tmp_path / "out"
+    convert(save(tmp_path / "a.pt", {"model_weight": in_fairseq(theirs), "dictionaries_symbols": [], **settings}), out)
+    same(out, theirs)
+    assert extractors.load(str(out)).do_normalize and "granted" not in (out / "README.md").read_text()
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_without_settings_what_published_nets_share_is_taken(tmp_path: Path, large: bool) -> None:
     shape: dict[str, Any] = {
@@ -268,7 +277,8 @@ V1 = {
 def test_wav2vec_and_vq_wav2vec(tmp_path: Path, coded: bool) -> None:
     theirs = wav2vec_net(nn.GELU if coded else nn.ReLU, coded).eval()
     more = {"vq_groups": 2, "combine_groups": True, "vq_temp": "(2, 0.25, 0.999)", "vq_type": "gumbel"} if coded else {}
-    args = argparse.Namespace(**V1, activation="gelu" if coded else "relu", log_compression=not coded, **more)
+    told = {"activation": "gelu"} if coded else {}  # the first published nets name none
+    args = argparse.Namespace(**V1, **told, log_compression=not coded, **more)
     out = tmp_path / "out"
     found = convert(save(tmp_path / "a.pt", {"model": theirs.state_dict(), "args": args}, zipped=False), out)
     assert found.kind == ("vq_wav2vec" if coded else "wav2vec")
@@ -414,7 +424,7 @@ def test_gru_layers_over_frames(tmp_path: Path, coded: bool) -> None:
     content = {
         "model": weights,
         "config": {
-            "data": {"audio": {"feat_type": "fbank", "feat_dim": 20, "cmvn": True, "decode_wav": False}},
+            "data": {"audio": {"feat_type": "fbank", "feat_dim": 20, "cmvn": True, "decode_wav": False, "dither": 0.0}},
             "model": {"paras": {"num_layers": 3, "hidden_size": 24, "dropout": 0.1, "residual": True}},
         },
     }
@@ -456,6 +466,8 @@ def frames_agree(folder: Path, reference: Callable[[Tensor], tuple[Tensor, ...]]
         ("audio", {"kaldi": {"feat_type": "mfcc", "mfcc": {}}}, "not Kaldi's filterbanks"),
         ("audio", {"kaldi": {"fbank": {"dither": 1.0}}}, "dither 1.0"),
         ("audio", {"kaldi": {"fbank": {"window_type": "blackman"}}}, "window_type 'blackman'"),
+        ("audio", {"kaldi": {"fbank": {"use_log_fbank": False}}}, "use_log_fbank False"),
+        ("audio", {"delta": {"order": 1, "win_length": 9}}, "over five frames"),
         ("audio", None, "nothing tells its audio settings"),
     ],
 )
@@ -523,10 +535,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as caught:
         main(["convert", str(place), str(tmp_path / "out")])
     assert caught.value.code == 0 and "HubertModel" in capsys.readouterr().out
-    text = tmp_path / "b.txt"
+    text, short = tmp_path / "b.txt", tmp_path / "short.pt"
     text.write_text("a letter\n")
+    short.write_bytes(place.read_bytes()[:50_000])
     for words in (
         [str(text), "new"],
+        [str(short), "new"],
         [str(place), str(tmp_path / "out")],
         [str(place)],
         [str(place), "new", "--conf", "x"],
