@@ -56,12 +56,13 @@ def test_states_are_the_models(model: Path, sounds: Path, tmp_path: Path) -> Non
     places = extract(ExtractConfig(model=str(model), layers=(0, -1), dtype="float32"), sounds, out)
     assert [place.relative_to(out).as_posix() for place in places] == ["a.npy", "deep/b.npy", "deep/c.npy"]
     net, extractor = HubertModel.from_pretrained(model).eval(), Wav2Vec2FeatureExtractor.from_pretrained(model)
-    wave, _ = soundfile.read(sounds / "deep" / "b.flac", dtype="float32")
-    with torch.no_grad():
-        inputs = extractor(wave, sampling_rate=RATE, return_tensors="pt").input_values
-        hidden = net(inputs, output_hidden_states=True).hidden_states
-    found = np.load(places[1])
-    assert np.abs(found - torch.cat([hidden[0], hidden[2]]).numpy()).max() < 1e-4
+    # The first is shorter than others of its batch: what is padded there is not heard.
+    for place, name in zip(places, ("a.wav", "deep/b.flac"), strict=False):
+        wave, _ = soundfile.read(sounds / name, dtype="float32")
+        with torch.no_grad():
+            inputs = extractor(wave, sampling_rate=RATE, return_tensors="pt").input_values
+            hidden = net(inputs, output_hidden_states=True).hidden_states
+        assert np.abs(np.load(place) - torch.cat([hidden[0], hidden[2]]).numpy()).max() < 1e-4
     described = json.loads((out / "features.json").read_text())
     assert described["layers"] == [0, 2] and described["rate"] == RATE and described["stride"] == 320
 
