@@ -25,6 +25,7 @@ USAGE = """hfcourse: pretrain, fine-tune, prompt and judge language and speech m
   hfcourse predict RUN FILE [--out FILE]                  answer new rows with a finished run
   hfcourse extract --model M [--layers 3,6] AUDIO OUT     write the states of recordings to disk
   hfcourse align --model M AUDIO TRANSCRIPT OUT           cut long recordings into utterances of a known transcript
+  hfcourse convert CHECKPOINT OUT [--config FILE]         a speech model of fairseq or s3prl as a folder to load
   hfcourse report RUN ... [--out FILE]                    one page and a table for one or several runs
   hfcourse --version
 """
@@ -67,6 +68,7 @@ def _dispatch(words: list[str]) -> None:
         "predict": _predict,
         "extract": _extract,
         "align": _align,
+        "convert": _convert,
         "report": _report,
     }
     if not words or words[0] in {"-h", "--help", "help"} or words[1:] in (["-h"], ["--help"]):
@@ -156,6 +158,16 @@ def _align(words: list[str]) -> None:
     print(f"{out / 'segments.tsv'}: {len(segments)} utterances of {len({one.file for one in segments})} recordings")
 
 
+def _convert(words: list[str]) -> None:
+    words, settings = _take_out(words, "--config")
+    if len(words) != 2:
+        raise ConfigError("usage: hfcourse convert CHECKPOINT OUT [--config FILE]")
+    from hfcourse.hub.convert import convert
+
+    found = convert(Path(words[0]), Path(words[1]), settings)
+    print(f"{words[1]}: {found.kind}, as {found.model_class.__name__}")
+
+
 def _report(words: list[str]) -> None:
     words, out = _take_out(words)
     if not words:
@@ -165,19 +177,19 @@ def _report(words: list[str]) -> None:
     print(report([Path(word) for word in words], out))
 
 
-def _take_out(words: list[str]) -> tuple[list[str], Path | None]:
-    """Take ``--out FILE`` out of the words."""
+def _take_out(words: list[str], known: str = "--out") -> tuple[list[str], Path | None]:
+    """Take ``--out FILE``, or another flag with a file, out of the words."""
     rest: list[str] = []
     out: str | None = None
     remaining = iter(words)
     for word in remaining:
         flag, equals, value = word.partition("=")
-        if flag == "--out":
+        if flag == known:
             out = value if equals else next(remaining, "")
             if not out:
-                raise ConfigError("--out needs a file")
+                raise ConfigError(f"{known} needs a file")
         elif word.startswith("--"):
-            raise ConfigError(unknown("flag", flag, ["--out"]))
+            raise ConfigError(unknown("flag", flag, [known]))
         else:
             rest.append(word)
     return rest, Path(out) if out else None

@@ -31,7 +31,7 @@ from hfcourse.native import (
 from hfcourse.peft.quantize import keep_trainable, quantized
 from hfcourse.peft.wrap import adapted_backbone, is_adapter, load_adapter, merged, unwrapped, wrap
 from hfcourse.peft_settings import PeftSettings
-from hfcourse.weights import backbone_of, bare_backbone, copy_backbone, from_pretrained, quiet
+from hfcourse.weights import as_it_runs_here, backbone_of, bare_backbone, copy_backbone, from_pretrained, quiet
 
 __all__ = ["PRESETS", "build", "load", "parameter_counts", "quiet", "unwrapped"]
 
@@ -90,10 +90,7 @@ def build(
             copy_backbone(trained, model, name)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
-    if inner.model_type == "wavlm":
-        from hfcourse.backbones.speech.wavlm import fuse_attention
-
-        fuse_attention(model)
+    as_it_runs_here(model, inner)
     new_head = fresh or other_labels or (model_class is not None and isinstance(saved, HeadedConfig))
     if new_head and need_trained_head:
         named = [spec.name for spec in getattr(saved, "specs", ()) if spec.name]
@@ -112,8 +109,9 @@ def load(folder: str | Path) -> PreTrainedModel:
     model_class = model_class or native_class(config, [HeadSpec(kind="none")])  # our own nets
     if model_class is None:
         raise ModelError(f"{folder}: no class {architecture!r} in transformers {transformers.__version__}")
+    inner = config.backbone_config if isinstance(config, HeadedConfig) else config
     if not is_adapter(name):
-        return from_pretrained(model_class, name, config, BackboneConfig(), need_trained_head=True)
+        return as_it_runs_here(from_pretrained(model_class, name, config, BackboneConfig(), True), inner)
     backbone, revision = adapted_backbone(name)
     settings = BackboneConfig(revision=revision)
     saved = load_config(backbone, settings, None)
@@ -122,7 +120,7 @@ def load(folder: str | Path) -> PreTrainedModel:
         copy_backbone(bare_backbone(backbone, saved, settings), model, backbone)
     else:
         model = from_pretrained(model_class, backbone, config, settings, need_trained_head=False)
-    return load_adapter(model, name)  # type: ignore[no-any-return]
+    return load_adapter(as_it_runs_here(model, inner), name)  # type: ignore[no-any-return]
 
 
 def _from_adapter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -14,8 +14,11 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from hfcourse.backbones.load import locate
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.rate import is_speech
 from hfcourse.errors import ModelError
 from hfcourse.headed_model import HeadedConfig, HeadedModel
+
+M = TypeVar("M", bound=PreTrainedModel)
 
 
 def backbone_of(name: str) -> PreTrainedModel:
@@ -33,8 +36,21 @@ def bare_backbone(name: str, saved: PreTrainedConfig, settings: BackboneConfig) 
         settings: revision and cache of a Hub id.
     """
     if isinstance(saved, HeadedConfig):
-        return backbone_of(name)
-    return from_pretrained(AutoModel, name, saved, settings, need_trained_head=False)
+        return as_it_runs_here(backbone_of(name), saved.backbone_config)
+    return as_it_runs_here(from_pretrained(AutoModel, name, saved, settings, need_trained_head=False), saved)
+
+
+def as_it_runs_here(model: M, backbone: PreTrainedConfig) -> M:
+    """The same model with the values of transformers' own, computed faster (WavLM) and deaf to padding (sound)."""
+    if backbone.model_type == "wavlm":
+        from hfcourse.backbones.speech.wavlm import fuse_attention
+
+        fuse_attention(model)
+    if is_speech(backbone):
+        from hfcourse.backbones.speech.row_norm import listen_by_row
+
+        listen_by_row(model)
+    return model
 
 
 def copy_backbone(source: PreTrainedModel, model: PreTrainedModel, name: str) -> None:

@@ -124,7 +124,9 @@ def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
     for at, waveform in enumerate(waveforms):
         values[at, : len(waveform)] = normalised(waveform) if extractor.do_normalize else waveform
     batch["input_values"] = torch.from_numpy(values)
-    if extractor.return_attention_mask and counts.min() < counts.max():
+    # Published nets whose first norm is over time were not to be given a mask: it would not have kept padding out.
+    reads_mask = extractor.return_attention_mask or getattr(context.backbone, "feat_extract_norm", "") == "group"
+    if reads_mask and counts.min() < counts.max():
         batch["attention_mask"] = (torch.arange(values.shape[1]) < batch["sample_counts"][:, None]).long()
     return batch
 

@@ -42,9 +42,11 @@ class ConvConfig(PreTrainedConfig):  # type: ignore[misc]
         conv_dim: Sequence[int] = (512, 512, 512, 512, 512),
         norm: str = "past",
         log_compression: bool = False,
+        activation: str = "relu",
         quantizer: str = "none",
         groups: int = 2,
         codes: int = 320,
+        quantizer_depth: int = 1,
         context: str = "gru",
         num_hidden_layers: int = 1,
         context_kernel: Sequence[int] = (),
@@ -63,9 +65,11 @@ class ConvConfig(PreTrainedConfig):  # type: ignore[misc]
                 is past behind the last convolution alone, which takes half the time. A norm over each state alone
                 would hide how loud it is, and that is what can be foretold first of all.
             log_compression: states are log(1 + |z|), as in the published wav2vec.
+            activation: relu, or gelu as in the published vq-wav2vec.
             quantizer: none, gumbel or kmeans, between convolutions and context.
             groups: codebooks, each for its part of the channels.
             codes: entries of each codebook.
+            quantizer_depth: linear layers that choose an entry (gumbel).
             context: gru, conv (causal convolutions) or none.
             num_hidden_layers: layers of a GRU.
             context_kernel: width of each causal convolution.
@@ -73,6 +77,7 @@ class ConvConfig(PreTrainedConfig):  # type: ignore[misc]
             kwargs: what every config takes.
         """
         self.sample_rate, self.norm, self.log_compression = sample_rate, norm, log_compression
+        self.activation, self.quantizer_depth = activation, quantizer_depth
         self.conv_kernel, self.conv_stride, self.conv_dim = list(conv_kernel), list(conv_stride), list(conv_dim)
         self.hidden_size = self.conv_dim[-1]
         self.quantizer, self.groups, self.codes = quantizer, groups, codes
@@ -118,11 +123,13 @@ class ConvModel(PreTrainedModel):  # type: ignore[misc]
         self.front = nn.ModuleList(_front(config))
         self.quantizer: Any = None
         if config.quantizer != "none":
-            self.quantizer = _QUANTIZERS[config.quantizer](hidden, groups=groups, codes=codes)
+            depth = {"depth": config.quantizer_depth} if config.quantizer == "gumbel" else {}
+            self.quantizer = _QUANTIZERS[config.quantizer](hidden, groups=groups, codes=codes, **depth)
         if config.quantizer == "gumbel":
             # Choices that differ from the first step on, as in the paper's own code, between entries far apart.
-            nn.init.normal_(self.quantizer.logits.weight)
-            nn.init.zeros_(self.quantizer.logits.bias)
+            if config.quantizer_depth == 1:
+                nn.init.normal_(self.quantizer.logits.weight)
+                nn.init.zeros_(self.quantizer.logits.bias)
             nn.init.uniform_(self.quantizer.codebook, -1, 1)
         self.context: Any = None
         if config.context == "gru":
@@ -199,14 +206,15 @@ class ConvModel(PreTrainedModel):  # type: ignore[misc]
 
 
 class ConvBlock(nn.Module):
-    """Convolution, dropout, norm, ReLU on (B, T, C): channels stay last, where the norm reads them."""
+    """Convolution, dropout, norm, ReLU (or GELU) on (B, T, C): channels stay last, where the norm reads them."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, *, norm: str, dropout: float, bias: bool = False
+        self, config: ConvConfig, inputs: int, outputs: int, kernel: int, stride: int, norm: str, bias: bool = False
     ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, kernel, stride, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.activation: nn.Module = nn.GELU() if config.activation == "gelu" else nn.ReLU(inplace=True)
         nn.init.kaiming_normal_(self.conv.weight)  # what has no norm must not fade either
         self.norm = None if norm == "none" else Norm(outputs, norm)
 
@@ -218,7 +226,7 @@ class ConvBlock(nn.Module):
         states = self.dropout(self._convolved(states))
         if self.norm is not None:
             states = self.norm(states, counts)
-        return F.relu(states, inplace=True), counts
+        return self.activation(states), counts
 
     def _convolved(self, states: Tensor) -> Tensor:
         """As `self.conv` does it, (B, T', outputs) from (B, T, inputs)."""
@@ -265,8 +273,7 @@ def _front(config: ConvConfig) -> list[ConvBlock]:
     inputs = [1, *config.conv_dim[:-1]]
     shapes = zip(inputs, config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
     norms = [*["none"] * (len(inputs) - 1), "past"] if config.norm == "last" else [config.norm] * len(inputs)
-    dropout = config.hidden_dropout_prob
-    return [ConvBlock(*shape, norm=norm, dropout=dropout) for shape, norm in zip(shapes, norms, strict=True)]
+    return [ConvBlock(config, *shape, norm=norm) for shape, norm in zip(shapes, norms, strict=True)]
 
 
 class ConvLayers(nn.Module):
@@ -277,8 +284,7 @@ class ConvLayers(nn.Module):
         hidden, self.kernels = config.hidden_size, config.context_kernel
         norm = "past" if config.norm == "last" else config.norm
         self.layers = nn.ModuleList(
-            ConvBlock(hidden, hidden, kernel, 1, norm=norm, dropout=config.hidden_dropout_prob, bias=True)
-            for kernel in config.context_kernel
+            ConvBlock(config, hidden, hidden, kernel, 1, norm=norm, bias=True) for kernel in config.context_kernel
         )
 
     def forward(

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from hfcourse.backbones.speech.features import LogMel, counts_of, mask_of, stacked
+from hfcourse.backbones.speech.features import KaldiMel, LogMel, counts_of, mask_of, stacked
 from hfcourse.backbones.speech.spec_augment import masked
 
-_MIXES = {"transformer": "nomic_bert", "causal": "llama"}
-"""The stack of each kind: rotary positions, so that no length is too long."""
+_MIXES = {"transformer": "nomic_bert", "causal": "llama", "sinusoidal": "bert"}
+"""The stack of each kind: rotary positions or sinusoids, so that no length is too long."""
 
 
 class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -34,6 +35,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
         hop: int = 160,
         deltas: int = 0,
         cmvn: bool = True,
+        kaldi: str = "",
         stack: int = 1,
         layers: str = "none",
         hidden_size: int = 0,
@@ -53,8 +55,10 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
             hop: samples from one frame to the next.
             deltas: orders of differences over time put behind the channels.
             cmvn: whether each channel of an utterance is normalised.
+            kaldi: povey or hamming for filterbanks as Kaldi makes them, under this window.
             stack: neighbouring frames that make one state.
-            layers: none, transformer (bidirectional), causal or gru.
+            layers: none, transformer (bidirectional), causal, gru, or sinusoidal (bidirectional, positions as
+                sinusoids: the published Mockingjay and TERA).
             hidden_size: width of a state; of none that of the features.
             num_hidden_layers: layers above the projected features.
             num_attention_heads: of a Transformer.
@@ -65,6 +69,7 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
         """
         self.sample_rate, self.mels, self.window, self.hop = sample_rate, mels, window, hop
         self.deltas, self.cmvn, self.stack, self.layers = deltas, cmvn, stack, layers
+        self.kaldi = kaldi
         self.hidden_size = hidden_size or mels * (1 + deltas) * stack
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.intermediate_size = intermediate_size or 8 * self.hidden_size // 3 // 16 * 16
@@ -88,8 +93,11 @@ class FramesConfig(PreTrainedConfig):  # type: ignore[misc]
 
     def inner(self) -> PreTrainedConfig:
         """The config of the Transformer above the features."""
+        # BERT's tables are of one row each: positions are added before.
+        more = {"max_position_embeddings": 1, "type_vocab_size": 1} if self.layers == "sinusoidal" else {}
         return AutoConfig.for_model(
             _MIXES[self.layers],
+            **more,
             vocab_size=1,
             pad_token_id=0,
             bos_token_id=0,
@@ -117,14 +125,8 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: FramesConfig) -> None:
         super().__init__(config)
-        self.log_mel = LogMel(
-            sample_rate=config.sample_rate,
-            mels=config.mels,
-            window=config.window,
-            hop=config.hop,
-            deltas=config.deltas,
-            cmvn=config.cmvn,
-        )
+        asked = {name: getattr(config, name) for name in ("sample_rate", "mels", "window", "hop", "deltas", "cmvn")}
+        self.log_mel: nn.Module = KaldiMel(shape=config.kaldi, **asked) if config.kaldi else LogMel(**asked)
         self.project: nn.Module = nn.Identity()
         self.encoder: Any = None
         self.around: Neighbours | None = None
@@ -136,6 +138,8 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
             self.encoder = GRULayers(config.hidden_size, config.num_hidden_layers, config.hidden_dropout_prob)
         elif config.layers != "none":
             self.encoder = AutoModel.from_config(config.inner())
+        if config.layers == "sinusoidal":
+            self.encoder.pooler = None  # no shared head reads one
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -194,10 +198,15 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
         mask = None if counts is None else mask_of(counts, states.shape[1])
         if self.around is not None:
             states = self.around(states, mask)
+        more: dict[str, Tensor] = {}
+        if self.config.layers == "sinusoidal":
+            states = states + sinusoids(states)
+            more["position_ids"] = torch.zeros(1, states.shape[1], dtype=torch.long, device=states.device)
         output = self.encoder(
             inputs_embeds=states,
             attention_mask=None if mask is None else mask.long(),
             output_hidden_states=bool(output_hidden_states),
+            **more,
         )
         return BaseModelOutput(last_hidden_state=output.last_hidden_state, hidden_states=output.hidden_states)
 
@@ -216,6 +225,14 @@ class Neighbours(nn.Module):
         """States (B, S, H) from (B, S, H); `mask` (B, S) is false where there is none, None where all are real."""
         heard = states if mask is None else states * mask[..., None]
         return states + nn.functional.gelu(self.conv(heard.transpose(1, 2)).transpose(1, 2))
+
+
+def sinusoids(states: Tensor) -> Tensor:
+    """Of the positions of states (B, S, H), (S, H): sine and cosine in turn, ever slower (arXiv 1706.03762)."""
+    _, length, hidden = states.shape
+    slow = torch.arange(0, hidden, 2, device=states.device, dtype=torch.float64) / hidden
+    angles = torch.arange(length, device=states.device, dtype=torch.float64)[:, None] * 10000.0**-slow
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(states.dtype)
 
 
 class GRULayers(nn.Module):

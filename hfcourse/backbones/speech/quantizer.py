@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class GumbelQuantizer(nn.Module):
         *,
         groups: int,
         codes: int,
+        depth: int = 1,
         temperatures: tuple[float, float, float] = (2.0, 0.5, 0.999),
     ) -> None:
         """Codebooks of `codes` entries for each of `groups` parts of a state.
@@ -33,13 +35,18 @@ class GumbelQuantizer(nn.Module):
             hidden: width of a state.
             groups: codebooks.
             codes: entries of each.
+            depth: linear layers that choose; all but the last give twice the width, and GELU stands behind them.
             temperatures: of the draws at first, at least, and the factor by which they cool at each step.
         """
         super().__init__()
         self.groups, self.codes, self.temperatures = groups, codes, temperatures
         # A buffer, so that a run that is resumed draws its first step as the one that was interrupted would have.
         self.register_buffer("temperature", torch.tensor(temperatures[0]))
-        self.logits = nn.Linear(hidden, groups * codes)
+        self.logits: nn.Module = nn.Linear(hidden if depth == 1 else 2 * hidden, groups * codes)
+        if depth > 1:
+            widths = [hidden, *[2 * hidden] * (depth - 1)]
+            below = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.GELU())]
+            self.logits = nn.Sequential(*below, self.logits)
         self.codebook = nn.Parameter(torch.empty(groups, codes, hidden // groups).uniform_(-1, 1) / math.sqrt(hidden))
 
     def cool(self, step: int) -> None:

@@ -1,8 +1,10 @@
-"""Convolutions whose first norm is over time (HuBERT, WavLM, wav2vec 2.0 at base size), deaf to padding.
+"""Transformers' nets on samples, deaf to padding where they are not so by themselves.
 
-That norm takes mean and variance of each channel over the whole width of a batch, padding too: with a fifth of a row
-padded, its states are off by a tenth. Here they come from the row's own samples, so that it gets the states that it has
-alone. Weights, names and config stay; without padding it is torch's own norm.
+The norm over time in the first convolution (HuBERT, WavLM, wav2vec 2.0 at base size) takes mean and variance of each
+channel over the whole width of a batch, padding too: with a fifth of a row padded, its states are off by a tenth. Here
+they come from the row's own samples. data2vec's convolutions for positions stand one behind another, and what the first
+ones make of padding the next ones hear: here it is zeroed between them. So each row gets the states that it has alone.
+Weights, names and config stay; without padding the nets are transformers' own.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioPositionalConvEmbedding
+
+from hfcourse.backbones.speech.features import mask_of
+from hfcourse.backbones.speech.rate import state_counts
 
 
 class RowNorm(nn.GroupNorm):
@@ -67,23 +73,53 @@ def _inside(counts: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
 _normalised: Any = _RowNorm.apply
 
 
+class RowPositions(Data2VecAudioPositionalConvEmbedding):  # type: ignore[misc]
+    """Convolutions for positions, each of which finds zeros behind the first `counts` (B,) states of a row."""
+
+    counts: Tensor | None = None
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, S, H) -> (B, S, H)."""
+        if self.counts is None:
+            return super().forward(hidden_states)  # type: ignore[no-any-return]
+        outside = ~mask_of(self.counts, hidden_states.shape[1])[:, None]
+        states = hidden_states.transpose(1, 2)
+        for layer in self.layers:
+            states = layer(states).masked_fill(outside, 0.0)
+        return states.transpose(1, 2)
+
+
 def listen_by_row(model: nn.Module) -> None:
-    """Have the norm over time in a net's first convolution be one of rows, where it has such a norm."""
-    norm = _norm_of(model)
-    if type(norm) is nn.GroupNorm and norm.num_groups == norm.num_channels:
-        norm.__class__ = RowNorm
+    """Have every net in a model that would hear padding go by the attention mask that it is given."""
+    for net in model.modules():
+        norm, positions = _norm_of(net), _positions_of(net)
+        if type(norm) is nn.GroupNorm and norm.num_groups == norm.num_channels:
+            norm.__class__ = RowNorm
+        elif type(positions) is Data2VecAudioPositionalConvEmbedding:
+            positions.__class__ = RowPositions
+        else:
+            continue
+        net.register_forward_pre_hook(_tell_lengths, with_kwargs=True)
 
 
-def tell_lengths(model: nn.Module, sample_counts: Tensor | None) -> None:
-    """Say how many samples (B,) of each row of the next batch are no padding; None where all are."""
-    norm = _norm_of(model)
+def _tell_lengths(net: Any, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Say how much of each row of the next batch is no padding, as its mask (B, T) over samples has it."""
+    mask = named.get("attention_mask", given[1] if len(given) > 1 else None)
+    samples = None if mask is None else mask.sum(dim=1).long()
+    norm, positions = _norm_of(net), _positions_of(net)
+    # They stay until the next batch: gradient checkpointing runs through here a second time.
     if isinstance(norm, RowNorm):
-        config: Any = model.config
-        kernel, step = config.conv_kernel[0], config.conv_stride[0]
-        # It stays until the next batch: gradient checkpointing runs through here a second time.
-        norm.counts = None if sample_counts is None else (sample_counts - kernel) // step + 1
+        kernel, step = net.config.conv_kernel[0], net.config.conv_stride[0]
+        norm.counts = None if samples is None else (samples - kernel) // step + 1
+    if isinstance(positions, RowPositions):
+        positions.counts = None if samples is None else state_counts(net.config, samples)
 
 
-def _norm_of(model: Any) -> Any:
-    layers = getattr(getattr(model, "feature_extractor", None), "conv_layers", None)
+def _norm_of(net: nn.Module) -> Any:
+    """What stands behind the first convolution on samples of a bare net."""
+    layers = getattr(net._modules.get("feature_extractor"), "conv_layers", None)
     return getattr(layers[0], "layer_norm", None) if layers is not None and len(layers) else None
+
+
+def _positions_of(net: nn.Module) -> Any:
+    return getattr(net._modules.get("encoder"), "pos_conv_embed", None)

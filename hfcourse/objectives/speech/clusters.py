@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.backbones.speech.quantizer import perplexity
 from hfcourse.backbones.speech.rate import shortest, stride
-from hfcourse.backbones.speech.row_norm import listen_by_row, tell_lengths
 from hfcourse.data.overlap import coloured_noise, overlapped
 from hfcourse.data.spans import meeting_spans
 from hfcourse.errors import ConfigError
@@ -99,7 +98,6 @@ class MaskedClusters(SpeechObjective):
         config = inner.config
         if not hasattr(inner, "masked_spec_embed") or not getattr(config, "apply_spec_augment", True):
             raise ConfigError(f"{self.settings.kind} masks states: take a hubert, wavlm or wav2vec2 net that can")
-        listen_by_row(inner)
         self.leaves_out = bool(getattr(config, "layerdrop", 0.0))
         self.codes = ClusterCodes(
             config.hidden_size, self.clusters, size=self.settings.code_size, temperature=self.settings.temperature
@@ -128,7 +126,6 @@ class MaskedClusters(SpeechObjective):
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
         judges_all = bool(self.settings.unmasked) or not model.training
         masked, units = batch["masked"], batch["units"].flatten()
-        tell_lengths(self._inner, batch["sample_counts"] if "attention_mask" in batch else None)
         read = contextlib.nullcontext() if judges_all else last_layer_at(self._inner, masked)
         with read:
             states = states_of(model, batch, mask_time_indices=batch["state_mask"]).last_hidden_state.flatten(0, 1)

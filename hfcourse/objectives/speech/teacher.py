@@ -109,6 +109,7 @@ class Teacher(SpeechObjective):
             positions = self.student.encoder.pos_conv_embed
         else:
             states, positions = self.front(batch["input_values"]), self.front.positions
+            positions.counts = batch["states"] if "attention_mask" in batch else None  # as the student's own were told
         inside = mask_of(batch["states"], states.shape[1]) if "attention_mask" in batch else None
         if inside is not None:
             states = states.masked_fill(~inside[..., None], 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ import torch
 import torchaudio
 from transformers import AutoConfig, AutoModel
 
-from hfcourse.backbones.speech.features import LogMel, normalised, stacked
+from hfcourse.backbones.speech.features import KaldiMel, LogMel, normalised, stacked
 from hfcourse.backbones.speech.nets import FramesConfig, FramesModel
 from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts, stride
 from hfcourse.model import quiet
 
-KINDS = ("transformer", "causal", "gru")
+KINDS = ("transformer", "causal", "gru", "sinusoidal")
 
 
 def net(kind: str, **more: object) -> FramesModel:
@@ -54,9 +55,33 @@ def test_stacked() -> None:
     assert stacked(frames, 3).tolist() == [[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]]
 
 
-@pytest.mark.parametrize("kind", ["none", *KINDS])
-def test_padding_changes_nothing(kind: str) -> None:
-    model, (waves, mask) = net(kind), batch()
+@pytest.mark.parametrize("window", ["povey", "hamming"])
+@pytest.mark.parametrize("deltas", [0, 2])
+def test_frames_as_kaldi_makes_them(window: str, deltas: int) -> None:
+    """torchaudio's, each recording alone."""
+    waves, mask = batch()
+    bank = KaldiMel(sample_rate=16_000, mels=20, window=400, hop=160, shape=window, deltas=deltas, cmvn=False)
+    counts = (mask.sum(dim=1) - 400) // 160 + 1
+    found = bank(waves, counts)
+    for row, samples in enumerate(mask.sum(dim=1).tolist()):
+        wave = waves[row : row + 1, :samples]
+        parts = [torchaudio.compliance.kaldi.fbank(wave, num_mel_bins=20, window_type=window).T]
+        for _ in range(deltas):
+            parts.append(torchaudio.functional.compute_deltas(parts[-1]))
+        expected = torch.cat(parts).T
+        assert len(expected) == counts[row] and torch.allclose(found[row, : len(expected)], expected, atol=1e-4)
+
+
+PADDED: list[tuple[str, dict[str, Any]]] = [
+    *((kind, {}) for kind in ("none", *KINDS)),
+    ("none", {"deltas": 2, "cmvn": False}),
+    ("gru", {"deltas": 1, "kaldi": "povey"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "more"), PADDED)
+def test_padding_changes_nothing(kind: str, more: dict[str, Any]) -> None:
+    model, (waves, mask) = net(kind, **more), batch()
     together = model(waves, mask, output_hidden_states=True)
     alone = model(waves[1:, :5000]).last_hidden_state
     count = int(state_counts(model.config, 5000))
@@ -72,7 +97,7 @@ def test_only_the_transformer_hears_the_future(kind: str) -> None:
     later = frames.clone()
     later[0, 8:] = 0
     one, other = (model(features=given).last_hidden_state[0, :8] for given in (frames, later))
-    assert torch.allclose(one, other) == (kind != "transformer")
+    assert torch.allclose(one, other) == (kind not in {"transformer", "sinusoidal"})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hfcourse.backbones.speech.row_norm import RowNorm, listen_by_row, tell_lengths
+from hfcourse.backbones.speech.row_norm import RowNorm, RowPositions, listen_by_row
 from tests.objectives.speech import waves_clusters as waves
 
 LENGTHS = (4000, 6400, 3111)
@@ -23,13 +23,19 @@ def padded() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return values, (torch.arange(max(LENGTHS)) < counts[:, None]).long(), counts
 
 
-@pytest.mark.parametrize("kind", ["hubert", "wav2vec2"])
+NETS: dict[str, dict[str, Any]] = {
+    "hubert": {"feat_extract_norm": "group"},
+    "wav2vec2": {"feat_extract_norm": "group"},
+    "data2vec-audio": {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7},
+}
+
+
+@pytest.mark.parametrize("kind", NETS)
 def test_padding_changes_no_state_and_no_gradient(kind: str) -> None:
-    model = waves.net(kind, feat_extract_norm="group").eval()
+    model = waves.net(kind, **NETS[kind]).eval()
     theirs: Any = copy.deepcopy(model)
     listen_by_row(model)
-    values, mask, counts = padded()
-    tell_lengths(model, counts)
+    values, mask, _ = padded()
     states = model(values, attention_mask=mask).last_hidden_state
     total, alone_total = torch.zeros(()), torch.zeros(())
     for row, length in enumerate(LENGTHS):
@@ -44,16 +50,23 @@ def test_padding_changes_no_state_and_no_gradient(kind: str) -> None:
         if plain.grad is not None:
             torch.testing.assert_close(mine.grad, plain.grad, atol=1e-3, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
     # Without being told, it is transformers' own.
-    tell_lengths(model, None)
     with torch.no_grad():
-        one, two = (net(values, attention_mask=mask).last_hidden_state for net in (model, theirs))
-    assert torch.equal(one, two) and (one[2] - states[2]).abs().max() > 1e-2
+        one, two = (net(values).last_hidden_state for net in (model, theirs))
+        leaking = theirs(values, attention_mask=mask).last_hidden_state
+    assert torch.equal(one, two) and (leaking[2] - states[2]).abs().max() > 1e-3
     assert model.state_dict().keys() == theirs.state_dict().keys()
 
 
 def test_nets_without_such_a_norm_stay_as_they_are() -> None:
     model = waves.net(feat_extract_norm="layer")
     listen_by_row(model)
-    tell_lengths(model, torch.tensor([1000]))
-    assert not any(isinstance(module, RowNorm) for module in model.modules())
+    assert not any(isinstance(module, RowNorm | RowPositions) for module in model.modules())
+    assert not model._forward_pre_hooks
     listen_by_row(nn.Linear(2, 2))
+
+
+def test_a_net_is_made_so_once_and_wherever_it_stands() -> None:
+    model = nn.ModuleDict({"inner": waves.net(feat_extract_norm="group")})
+    for _ in range(2):
+        listen_by_row(model)
+    assert len(model["inner"]._forward_pre_hooks) == 1 and not model._forward_pre_hooks

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, HubertModel, WavLMModel
 
 from hfcourse.backbones.presets import preset_config
 from hfcourse.backbones.speech.rate import state_counts
+from hfcourse.backbones.speech.row_norm import listen_by_row
 from hfcourse.backbones.speech.wavlm import fuse_attention
 from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
@@ -105,6 +106,7 @@ def test_the_loss_is_that_of_a_plain_reference(kind: str, norm: str, unmasked: f
     method = (HuBERT if kind == "hubert" else WavLM)(units=str(units), unmasked=unmasked)
     model, theirs = (waves.net(kind, feat_extract_norm=norm).train() for _ in range(2))
     fuse_attention(model)
+    listen_by_row(model)
     task = task_of(data, method)
     objective = bound(task, model)
     batch = batch_of(task, [3, 0, 6])
@@ -126,6 +128,7 @@ def test_the_loss_is_that_of_a_plain_reference(kind: str, norm: str, unmasked: f
 
 def test_a_batch_weighs_as_its_parts_do(data: Path, units: Path) -> None:
     model = waves.net(feat_extract_norm="group").train()
+    listen_by_row(model)
     task = task_of(data, HuBERT(units=str(units), unmasked=0.3))
     objective = bound(task, model)
     batch = batch_of(task, [0, 1, 2, 3, 4])

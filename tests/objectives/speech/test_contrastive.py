@@ -182,7 +182,7 @@ def test_a_row_with_one_masked_state_has_nothing_to_tell_apart() -> None:
 
 @torch.no_grad()
 def test_micro_batches_add_up_and_padding_changes_nothing() -> None:
-    model = net("layer").eval()
+    model = net("group").eval()
     objective = bound(model)
     waves = tones(LENGTHS)
     whole_batch = batch_of(objective, waves, model.config)

@@ -72,10 +72,12 @@ def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], u
     return torch.cat(errors).mean()
 
 
-@pytest.mark.parametrize(("upper", "slow"), [(1, "layers"), (2, "layers"), (2, "all")])
-def test_loss_and_gradients_equal_a_plain_reference(upper: int, slow: str) -> None:
-    """Neither padding nor what is left out of the last layer changes anything."""
-    model = net("data2vec-audio")
+@pytest.mark.parametrize(
+    ("upper", "positions", "slow"), [(1, 1, "layers"), (2, 1, "layers"), (2, 3, "layers"), (2, 1, "all"), (2, 3, "all")]
+)
+def test_loss_and_gradients_equal_a_plain_reference(upper: int, positions: int, slow: str) -> None:
+    """Neither padding nor what is left out of the last layer changes anything, however positions are told."""
+    model = net("data2vec-audio", num_conv_pos_embeddings=positions)
     objective = bound(model, layers=upper, span=4, slow=slow)
     moved(objective)
     batch = batch_of(objective, model.config, LENGTHS)

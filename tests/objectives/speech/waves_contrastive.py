@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
+from hfcourse.backbones.speech.row_norm import listen_by_row
 from hfcourse.objectives.speech.base import Draws
 from hfcourse.objectives.speech.contrastive import Contrastive
 from hfcourse.tasks.base import Batch, Row, SpeechContext, Task
@@ -40,8 +41,11 @@ def config_of(norm: str = "layer", **changes: Any) -> Wav2Vec2Config:
 
 
 def net(norm: str = "layer", **changes: Any) -> Wav2Vec2ForPreTraining:
+    """Deaf to padding, as `model.build` makes it."""
     torch.manual_seed(0)
-    return Wav2Vec2ForPreTraining(config_of(norm, **changes))
+    model = Wav2Vec2ForPreTraining(config_of(norm, **changes))
+    listen_by_row(model)
+    return model
 
 
 def context_of(config: Any) -> SpeechContext:

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hfcourse.backbones.speech.rate import state_counts
+from hfcourse.backbones.speech.row_norm import listen_by_row
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.objectives.speech.base import Draws, SpeechObjective
 from hfcourse.tasks.base import Batch, Row, Task
@@ -33,10 +34,12 @@ SMALL = {
 
 
 def net(model_type: str, seed: int = 0, **changes: Any) -> Any:
-    """A bare net with fresh, fixed weights."""
+    """A bare net with fresh, fixed weights, deaf to padding as `model.build` makes it."""
     torch.manual_seed(seed)
     settings = {**SMALL, **({"num_conv_pos_embeddings": 4} if model_type != "data2vec-audio" else {}), **changes}
-    return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))
+    model = AutoModel.from_config(AutoConfig.for_model(model_type, **settings))
+    listen_by_row(model)
+    return model
 
 
 def wave(row: int, samples: int) -> np.ndarray:
