@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from hfcourse.data import token_shards, tokenizers
+from hfcourse.data import token_parts, token_shards, tokenizers
 from hfcourse.data.documents import DocumentShard, document_shards
 from hfcourse.data.token_shards import TokenStore, tokenise
 from hfcourse.data.tokenizers import TokenizerConfig
@@ -50,7 +50,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_shards, "TOKENS_A_PIECE", 200)
-    monkeypatch.setattr(token_shards, "_CHARACTERS_AT_ONCE", 300)
+    monkeypatch.setattr(token_parts, "_CHARACTERS_AT_ONCE", 300)
 
 
 def expected(tokenizer: PreTrainedTokenizerBase, *shards: DocumentShard) -> list[list[int]]:
@@ -209,7 +209,7 @@ def test_two_runs_at_once_share_a_store(tokenizer: PreTrainedTokenizerBase, tmp_
 def test_memory_does_not_grow_with_the_corpus(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_shards, "_CHARACTERS_AT_ONCE", 20_000)
+    monkeypatch.setattr(token_parts, "_CHARACTERS_AT_ONCE", 20_000)
     peaks = []
     for count in (2000, 20_000):
         tracemalloc.start()
