@@ -1,9 +1,10 @@
 """Text tokenised once into memory-mapped shards: what pretraining reads, whatever its size.
 
 A store is a folder. Each shard of documents becomes one piece or, if it is large, several: ``<shard>.<piece>.tokens``
-(uint16 or uint32), ``.offsets.npy`` (where each document starts, and the end) and ``.json`` (tokenizer, type and number of
-tokens, what they were made from, and how far into the shard they reach). A piece is written to side files and renamed, its ``.json`` last, so an interrupted
-job goes on behind the last finished piece. ``manifest.json`` lists the pieces of all finished shards.
+(uint16 or uint32), ``.offsets.npy`` (where each document starts, and the end) and ``.json`` (tokenizer, type and number
+of the tokens, what they were made from, and how far into the shard they reach). A piece is written to side files and
+renamed, its ``.json`` last, so an interrupted job goes on behind the last finished piece. ``manifest.json`` lists the
+pieces of all finished shards.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ class TokenStore:
 
     def _map(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
         if not _is_whole(self.folder, piece):
-            raise DataError(f"{self.folder / piece['name']}.tokens: truncated or gone: remove {self.folder / _MANIFEST}")
+            raise DataError(
+                f"{self.folder / piece['name']}.tokens: truncated or gone: remove {self.folder / _MANIFEST}"
+            )
         tokens = np.memmap(self.folder / f"{piece['name']}.tokens", dtype=piece["dtype"], mode="r")
         return tokens, np.load(self.folder / f"{piece['name']}.offsets.npy", mmap_mode="r")
 
@@ -135,9 +138,7 @@ def tokenise(
     return store
 
 
-def _complete(
-    folder: Path, key: str, shards: Sequence[DocumentShard], encoder: Encoder, processes: int | None
-) -> None:
+def _complete(folder: Path, key: str, shards: Sequence[DocumentShard], encoder: Encoder, processes: int | None) -> None:
     """Bring every shard and the manifest up to date."""
     manifest = _read_json(folder / _MANIFEST)
     known = manifest.get("shards", {}) if manifest.get("tokenizer") == key else {}

@@ -73,6 +73,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> PreTrainedTokenizerF
     Raises:
         DataError: there is no text.
     """
+    backend: Any = None
     if config.kind == "char":
         backend = vocabularies.char(texts, config)
         empty = backend.get_vocab_size() == len(config.special)
@@ -80,7 +81,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> PreTrainedTokenizerF
         sample = _sample(texts, config.sample_bytes)
         empty = not any(text and not text.isspace() for text in sample)
         learn = {"wordpiece": vocabularies.wordpiece, "bpe": vocabularies.bpe, "unigram": vocabularies.unigram}
-        backend = None if empty else learn[config.kind](sample, config)
+        backend = backend if empty else learn[config.kind](sample, config)
     if empty:
         raise DataError("no text to train a tokenizer on")
     _add_template(backend, config)
@@ -160,6 +161,19 @@ def load(name: str, backbone: BackboneConfig | None = None) -> PreTrainedTokeniz
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer  # type: ignore[no-any-return]
+
+
+def for_model(model: str, given: str, folder: Path, backbone: BackboneConfig | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer that is `given`, or the model's own.
+
+    A preset has no vocabulary: one in its style is learnt from the text that is always there, and kept in `folder`.
+    """
+    from hfcourse.backbones.presets import PRESETS, is_decoder
+
+    if given or model not in PRESETS:
+        return load(given or model, backbone)
+    config = gpt_tokenizer() if is_decoder(model) else TokenizerConfig()
+    return train_once(texts_of("pydocs/text"), config, folder)
 
 
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> Any:

@@ -133,8 +133,12 @@ def char(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     counts = np.zeros(0x110000, dtype=np.int64)
     for text in texts:
         read = text.lower() if config.lowercase else text
-        counts += np.bincount(np.frombuffer(read.encode("utf-32-le", "replace"), dtype=np.uint32), minlength=len(counts))
-    common = (-counts).argsort(kind="stable")[: min(int(np.count_nonzero(counts)), config.vocab_size - len(config.special))]
+        counts += np.bincount(
+            np.frombuffer(read.encode("utf-32-le", "replace"), dtype=np.uint32), minlength=len(counts)
+        )
+    common = (-counts).argsort(kind="stable")[
+        : min(int(np.count_nonzero(counts)), config.vocab_size - len(config.special))
+    ]
     entries = [*config.special, *map(chr, sorted(common.tolist()))]
     vocabulary = {entry: number for number, entry in enumerate(entries)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=config.special[1]))

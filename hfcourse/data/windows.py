@@ -79,3 +79,11 @@ class Windows:
         fits = begins[:, : self.slack] * (1 + begins[:, self.width :])
         positions = fits.argmax(axis=1)[:, None] + np.arange(self.width)
         return np.take_along_axis(seen, positions, axis=1)
+
+
+class MovingWindows(Windows):
+    """Windows that are cut at other places in each epoch: who makes a batch of them asks for their tokens then."""
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
+        """Rows without tokens; ``source`` leads to them."""
+        return [{"row": int(row), "source": self} for row in rows]
