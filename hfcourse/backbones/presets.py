@@ -68,7 +68,14 @@ _DECODER_SIZES |= {"nano": (4, 128, 4), "baby": (6, 384, 6)}
 def _gpt2(size: str) -> dict[str, Any]:
     """GPT-2; base is the paper's smallest, 124 M parameters with its vocabulary."""
     layers, hidden, heads = _DECODER_SIZES[size]
-    return {"model_type": "gpt2", "n_layer": layers, "n_embd": hidden, "n_head": heads, "n_positions": 1024}
+    return {
+        "model_type": "gpt2",
+        "n_layer": layers,
+        "n_embd": hidden,
+        "n_head": heads,
+        "n_positions": 1024,
+        "activation_function": "gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, in one kernel
+    }
 
 
 def _llama(size: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def is_lossless(tokenizer: PreTrainedTokenizerBase) -> bool:
     known = [char for char in _PROBE if tokenizer.unk_token_id not in _ids(tokenizer, char)]
     probe = "".join(known)
     back: Any = tokenizer.decode(_ids(tokenizer, probe), clean_up_tokenization_spaces=False)
-    return bool(probe) and back.removeprefix(" ") == probe
+    return bool(probe) and back.removeprefix(" ") == probe.removeprefix(" ")
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

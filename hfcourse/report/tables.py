@@ -241,7 +241,7 @@ def text_of_scores(runs: Sequence[Run]) -> str:
             value = [main.name, show(main.value)] if main else ["–", ""]
             rows.append([run.name, run.task, split, count(run.count(split)), *value, bounds, ", ".join(rest)])
         if not run.splits:
-            said = f"{len(run.samples)} samples" if run.samples else "no scores yet"
+            said = f"samples: {len(run.samples)}" if run.samples else "no scores yet"
             rows.append([run.name, run.task, "–", "–", said, "", "–", ""])
     return aligned(rows)
 
