@@ -92,10 +92,18 @@ def describe_head(config: PreTrainedConfig, head: HeadSpec, tokenizer: PreTraine
         config.problem_type = head.problem
     if head.kind == "span":
         config.num_labels = 2  # start and end, whatever the checkpoint's last head was
-    if head.kind != "causal_lm":  # which generates when it has learned
-        config.use_cache = False  # decoders would hand back keys and values that no head reads
+    if head.kind == "causal_lm":  # it writes when it has learned, and `describe_writing` says how
+        return
+    config.use_cache = False  # decoders would hand back keys and values that no head reads
     if tokenizer is not None and config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id  # GPT's classifiers read the last token that is no padding
+
+
+def describe_writing(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """What ends a text and what pads one, where a model that writes does not say it."""
+    settings = model.generation_config
+    settings.eos_token_id = tokenizer.eos_token_id if settings.eos_token_id is None else settings.eos_token_id
+    settings.pad_token_id = tokenizer.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
 
 
 def is_other_head(config: PreTrainedConfig, heads: tuple[HeadSpec, ...]) -> bool:

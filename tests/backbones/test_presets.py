@@ -42,6 +42,7 @@ def test_padding_that_ends_texts_is_no_padding(tokenizer: PreTrainedTokenizerBas
     try:
         net = model.build("llama-tiny", HEAD, tokenizer=tokenizer)
         assert net.config.pad_token_id is None and net.get_input_embeddings().padding_idx is None
+        assert net.generation_config.pad_token_id == 2
     finally:
         tokenizer.pad_token = "<|pad|>"
 
