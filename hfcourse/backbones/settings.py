@@ -20,6 +20,8 @@ class BackboneConfig:
     """Fresh weights only: start keys as a copy of the queries, both times this (2 is a good value); 0: independent."""
     cmvn: bool | None = None
     """Nets on filterbanks: whether each channel of an utterance gets mean 0 and variance 1; its own where not given."""
+    positions: int = 0
+    """Presets of text alone: most tokens of one input; the preset's own where not given."""
     revision: str = "main"
     """Revision of a Hub model."""
     cache_dir: str | None = None
