@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from hfcourse import disk
 from hfcourse.engine.signals import StopSignals
 from hfcourse.errors import ConfigError, DataError, Interrupted
-from hfcourse.prompting import answers, judging, tables
+from hfcourse.prompting import answers, tables
 from hfcourse.prompting.answers import Answer
 from hfcourse.prompting.compose import Chat, Composer, Question
 from hfcourse.prompting.draws import Draw, Neighbours, Select
