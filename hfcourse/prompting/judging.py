@@ -96,6 +96,10 @@ def _greedy(record: Record, prediction: Any, options: Mapping[str, Any]) -> floa
     return float(any(record["greedy"][place] for place in (gold if isinstance(gold, list) else [gold])))
 
 
+def _target_is_greedy(record: Record, prediction: Any, options: Mapping[str, Any]) -> float:
+    return float(record["greedy"][0])
+
+
 def exact_match(
     prediction: str,
     references: Sequence[str],
@@ -185,7 +189,7 @@ def _by_output(**forms: Callable[..., float]) -> Callable[..., float]:
 METRICS = {
     "acc": Metric(
         outputs=_CHOICE + _LIKELY,
-        one=_by_output(multiple_choice=_picks("sum"), loglikelihood=_greedy),
+        one=_by_output(multiple_choice=_picks("sum"), loglikelihood=_target_is_greedy),
         is_accuracy=True,
     ),
     "acc_norm": Metric(outputs=_CHOICE, one=_picks("character"), is_accuracy=True),

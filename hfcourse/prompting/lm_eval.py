@@ -214,7 +214,8 @@ class _Reader:
             if not name:
                 raise entry.refused("metric", "it must be named")
             allowed = _OPTIONS if name == "exact_match" and output == "generate_until" else {}
-            entry.only({"metric", "aggregation", "higher_is_better", *allowed}, f"key of {name}")
+            # Weights are for the mean of a group, which here is that of its tasks.
+            entry.only({"metric", "aggregation", "higher_is_better", "weight_by_size", *allowed}, f"key of {name}")
             aggregation = METRICS[name].aggregation
             entry.choice("aggregation", (aggregation,), aggregation)
             if bool(entry.plain("higher_is_better", METRICS[name].higher)) is not METRICS[name].higher:

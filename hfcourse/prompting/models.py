@@ -64,9 +64,9 @@ def language_model_class(config: PreTrainedConfig, name: str) -> type[PreTrained
         raise ModelError(f"{name}: its heads predict no words: take the model that was pretrained")
     saved = (config.architectures or [""])[0]
     if saved.endswith(("LMHeadModel", "ForCausalLM")) and type(config) in _CAUSAL:
-        return getattr(transformers, saved, None) or _CAUSAL[type(config)]  # type: ignore[return-value]
+        return getattr(transformers, saved, None) or _CAUSAL[type(config)]  # type: ignore[no-any-return,return-value]
     order = (_SEQ2SEQ,) if config.is_encoder_decoder else (_MASKED, _CAUSAL)
     found = next((mapping[type(config)] for mapping in order if type(config) in mapping), None)
     if found is None:
         raise ModelError(f"{name}: a {config.model_type} predicts no words: take a language model")
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[return-value]

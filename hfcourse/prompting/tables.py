@@ -66,11 +66,12 @@ def _splits(source: Source, data: str, data_dir: str | None) -> Mapping[str, dat
     if "data_files" in options:
         options["data_files"] = _found(options["data_files"], Path(source.folder))
     try:
-        splits: Any = datasets.load_dataset(data, source.config or None, **options)
+        with loading.quiet():
+            splits: Any = datasets.load_dataset(data, source.config or None, **options)
     except Exception as error:
         reason = " ".join(str(_cause(error)).split()) or type(error).__name__
         raise DataError(f"{data} {source.config}".strip() + f": the table cannot be read ({reason[:300]})") from error
-    return splits if isinstance(splits, Mapping) else {source.split: splits}
+    return {str(split): table for split, table in splits.items()}
 
 
 def _cause(error: BaseException) -> BaseException:

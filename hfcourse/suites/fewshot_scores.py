@@ -140,8 +140,8 @@ def table(found: Mapping[str, Any]) -> list[list[str]]:
     if len(found["average"]["tasks"]) > 1 and len(found["groups"]) != 1:
         groups["mean of all"] = found["average"]
     for name, one in groups.items():
-        cells = [_cell(one["shots"].get(str(k))) for k in counts]
-        rows.append([name, "accuracy", f"{len(one['tasks'])} tasks", "–", *cells])
+        means = [_cell(one["shots"].get(str(k))) for k in counts]
+        rows.append([name, "accuracy", f"{len(one['tasks'])} tasks", "–", *means])
     return rows
 
 

@@ -104,11 +104,11 @@ def debug(config: Config) -> Config:
 def main(config: Config, run: RunFolder) -> None:
     """Model -> scorer -> scores of every task."""
     import torch
-    from hfcourse.prompting.scorer import scorer
 
     from hfcourse.data import tokenizers
     from hfcourse.prompting import models
     from hfcourse.prompting.compose import chat_of
+    from hfcourse.prompting.scorer import scorer
     from hfcourse.suites.fewshot import judge
 
     if not config.model:
