@@ -59,7 +59,7 @@ def _splits(source: Source, data: str, data_dir: str | None) -> Mapping[str, dat
     if loading.is_builder(data) and source.config:
         data = f"{data}/{source.config}"
     if not source.by_library and not (source.config and not loading.is_builder(data)):
-        return loading.load(data, data_dir=data_dir)
+        return loading.load(data, data_dir=data_dir)  # type: ignore[no-any-return]
     import datasets
 
     options = dict(source.options)

@@ -157,6 +157,7 @@ FAMILIES = {
 }
 _INSTALLED = {"pydocs", "cldr"}
 """Builders of what is installed: a folder that is meant for others is none of theirs."""
+_ENDINGS = {".yaml", ".yml"}
 DEFAULT = ("pydocs", "cldr/lexicon")
 """What needs no data but what is installed."""
 
@@ -176,15 +177,19 @@ def choose(
     Raises:
         ConfigError: an unknown task; two tasks under one name.
     """
-    found: dict[str, Template] = {}
+    found: dict[str, tuple[str, Template]] = {}
     members: set[str] = set()
     for name in names:
-        named = _named(name, folders, trust)
-        for template in named:
-            if found.setdefault(template.name, template) is not template and Path(name).suffix:
-                raise ConfigError(f"task {template.name}: two task files have this name: give one of them another")
-        members |= {template.name for template in named} - {name} if name in _families() else set()
-    return list(found.values()), frozenset(members - set(names))
+        single = _members(name, folders)
+        for one in single:
+            template = _task(one, trust)
+            origin, _ = found.setdefault(template.name.replace("/", "-"), (one, template))
+            if origin != one:
+                raise ConfigError(
+                    f"{origin} and {one} are two tasks of the name {template.name}: give one another name"
+                )
+        members |= set(single) - {name}
+    return [template for _, template in found.values()], frozenset(members - set(names))
 
 
 def folder_for(template: Template, folders: Mapping[str, str]) -> str | None:
@@ -196,25 +201,32 @@ def _folder(builder: str, folders: Mapping[str, str]) -> str | None:
     return folders.get(builder, None if builder in _INSTALLED else folders.get(""))
 
 
-def _named(name: str, folders: Mapping[str, str], trust: bool) -> list[Template]:
-    path = Path(name).expanduser()
-    if path.suffix in {".yaml", ".yml"}:
-        return [lm_eval.load(path, trust=trust)]
-    if name in ROWS:
-        return [ROWS[name]]
-    builder, slash, config = name.partition("/")
-    if builder in FAMILIES:
-        configs = [config] if slash else _configs(builder, _folder(builder, folders))
-        return [_member(builder, one) for one in configs]
+def _members(name: str, folders: Mapping[str, str]) -> list[str]:
+    """The single tasks that a name stands for: names of rows, and paths of files."""
+    builder, slash, _ = name.partition("/")
+    if name in ROWS or (slash and builder in FAMILIES) or Path(name).suffix in _ENDINGS:
+        return [str(Path(name).expanduser()) if Path(name).suffix in _ENDINGS else name]
+    if name in FAMILIES:
+        return [f"{name}/{config}" for config in _configs(name, _folder(name, folders))]
     if name in _families():
-        return [row for key, row in ROWS.items() if key.startswith(f"{name}/")]
+        return [row for row in ROWS if row.startswith(f"{name}/")]
+    path = Path(name).expanduser()
     if path.is_dir():
-        files = sorted(file for ending in ("*.yaml", "*.yml") for file in path.glob(ending))
+        files = sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)
         files = [file for file in files if not file.name.startswith(("_", "."))]  # those are included by others
         if not files:
             raise ConfigError(f"{path}: no task files (*.yaml) here")
-        return [lm_eval.load(file, trust=trust) for file in files]
+        return [str(file) for file in files]
     raise ConfigError(unknown("task", name, [*ROWS, *_families()]) + " (or give a task file, my.yaml)")
+
+
+def _task(name: str, trust: bool) -> Template:
+    if Path(name).suffix in _ENDINGS:
+        return lm_eval.load(Path(name), trust=trust)
+    if name in ROWS:
+        return ROWS[name]
+    row = FAMILIES[name.partition("/")[0]]
+    return replace(row, name=name, source=replace(row.source, data=name))
 
 
 def _families() -> set[str]:
@@ -227,13 +239,8 @@ def _configs(builder: str, folder: str | None) -> list[str]:
     if builder not in loading.builders():
         raise ConfigError(unknown("dataset", builder, loading.builders()))
     module = loading.builder_module(builder)
-    try:
-        return list(module.configs(folder) or module.CONFIGS)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{builder}: {str(error).splitlines()[0]}") from error
-
-
-def _member(builder: str, config: str) -> Template:
-    row = FAMILIES[builder]
-    name = f"{builder}/{config}" if config else builder
-    return replace(row, name=name, source=replace(row.source, data=name))
+    found = list(module.configs(folder) or getattr(module, "CONFIGS", ()))
+    if not found:
+        where = f"there are none of its files in {folder}" if folder else f"give --data_dir {builder}=FOLDER"
+        raise DataError(f"{builder} reads files that you have: {where}")
+    return found

@@ -80,7 +80,7 @@ def test_gold_by_name_by_list_and_missing() -> None:
     assert gold("{{ 'yes' }}", ROW) == 1
     assert gold("{{ [0, 1] }}", ROW) == [0, 1]
     for row in ({"q": "hidden", "label": -1}, {"q": "far", "label": 2}):
-        with pytest.raises(DataError, match="task t, row 4: the target .* is none of the choices 'no', 'yes'"):
+        with pytest.raises(DataError, match=r"task t, row 4: the target .* is none of the choices 'no', 'yes'"):
             gold("label", row)
 
 

@@ -199,7 +199,7 @@ def test_what_is_not_done_is_named_with_its_line(text: str, line: int, reason: s
 def test_a_filter_that_is_none(folder: Path) -> None:
     steps = "filter_list:\n  - name: a\n    filter:\n      - function: regex\n        regex_pattern: '('\n"
     (folder / "odd.yaml").write_text(f"include: generate.yaml\n{steps}")
-    with pytest.raises(ConfigError, match="odd.yaml, line 5, .*regex cannot take"):
+    with pytest.raises(ConfigError, match=r"odd.yaml, line 5, .*regex cannot take"):
         lm_eval.load(folder / "odd.yaml")
 
 

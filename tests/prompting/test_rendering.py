@@ -63,7 +63,7 @@ def test_the_sandbox_lets_nothing_out(source: str) -> None:
 
 
 def test_what_values_cannot_do_and_what_is_no_template() -> None:
-    with pytest.raises(DataError, match="here: .*in '{{ label / 0 }}'"):
+    with pytest.raises(DataError, match=r"here: .*in '{{ label / 0 }}'"):
         rendering.render("{{ label / 0 }}", ROW, "here")
     with pytest.raises(ConfigError, match="not a Jinja template"):
         rendering.check("{{ open ", "here")

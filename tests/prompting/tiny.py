@@ -7,8 +7,14 @@ from typing import Any
 
 import torch
 from tokenizers import processors
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hfcourse.data.tokenizers import TokenizerConfig, train
 from hfcourse.prompting.requests import Prompt
@@ -99,7 +105,7 @@ def model(name: str, tokens: PreTrainedTokenizerBase, **more: Any) -> PreTrained
 
 EXAMPLES = "Questions and answers.\n\n" + "".join(
     f"Question: {word} sat on the mat while birds sang?\nAnswer: {'good' if i % 2 else 'terrible'}\n\n"
-    for i, word in enumerate("cat dogs rain snow wind".split())
+    for i, word in enumerate(["cat", "dogs", "rain", "snow", "wind"])
 )
 
 
