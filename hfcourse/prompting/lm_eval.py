@@ -6,14 +6,15 @@ meaning would be worse than none. ``!function`` runs Python out of the file's fo
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hfcourse.errors import ConfigError, DataError
+from hfcourse.errors import ConfigError, DataError, unknown
 from hfcourse.prompting import judging
 from hfcourse.prompting.judging import DEFAULT, METRICS, Filter, MetricUse
 from hfcourse.prompting.requests import Generation
@@ -29,13 +30,15 @@ _DATA = {"dataset_path", "dataset_name", "dataset_kwargs", "process_docs"}
 _DATA |= {"training_split", "validation_split", "test_split", "fewshot_split"}
 _REST = {"description", "output_type", "generation_kwargs", "filter_list", "metric_list", "num_fewshot"}
 _KNOWN = _NOTES | _DATA | _REST | {"fewshot_config", "repeats", "unsafe_code", *_FIELDS, *_DELIMITERS}
+_GROUP = {"group", "group_alias", "task", "tag", "aggregate_metric_list", "metadata"}
+"""Keys of a group; its mean is that of its tasks, each of which counts as much as another."""
 _SHOT_KEYS = {"sampler", "split", "samples", "process_docs", *_FIELDS, *_DELIMITERS}
 _MAX_TOKENS = 256
 """The harness's longest answer where a file names none."""
 
 
-def load(path: Path, *, trust: bool = False) -> Template:
-    """One task file.
+def load(path: Path, *, trust: bool = False) -> dict[Path, Template]:
+    """The task of a file, or the tasks of a group's, by the files that describe them.
 
     Args:
         path: a ``.yaml`` file.
@@ -44,7 +47,39 @@ def load(path: Path, *, trust: bool = False) -> Template:
     Raises:
         ConfigError: no such file, no YAML, a key or value that is not supported (with file and line).
     """
-    return _Reader(read(path), path, trust).template()
+    return _load(path.expanduser().resolve(), trust, ())
+
+
+def _load(path: Path, trust: bool, above: tuple[Path, ...]) -> dict[Path, Template]:
+    top = read(path)
+    if not isinstance(top.plain("task"), list):
+        return {path: _Reader(top, path, trust).template()}
+    if path in above:
+        raise ConfigError(f"{path}: the group is in itself (through {above[-1].name}): take it out of one")
+    top.only(_GROUP, "key of a group")
+    known = _siblings(path)
+    found: dict[Path, Template] = {}
+    for number, name in enumerate(top.plain("task")):
+        if not isinstance(name, str) or name not in known:
+            reason = unknown("task", str(name), known) if known else f"no task {name!r} in this folder"
+            raise top.refused(f"task.{number}", reason)
+        for file in known[name]:
+            found |= _load(file, trust, (*above, path))
+    group = str(top.plain("group") or path.stem)
+    return {file: replace(one, groups=(*one.groups, group)) for file, one in found.items()}
+
+
+def _siblings(path: Path) -> dict[str, list[Path]]:
+    """The files of a group's folder by the names of their tasks, tags and groups."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(path.parent.rglob("*.y*ml")):
+        with contextlib.suppress(ConfigError):  # what is no task file is none of the group's
+            top = read(file)
+            task, tag = top.plain("task"), top.plain("tag", [])
+            names = [task, *(tag if isinstance(tag, list) else [tag])] if isinstance(task, str) else []
+            for name in names or [top.plain("group")] * (task is not None):
+                found.setdefault(str(name), []).append(file.resolve())
+    return found
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,7 @@ class _Kept:
 
     def __init__(self, run: RunFolder, name: str) -> None:
         self._run = run
+        self._name = name
         self._place = run.path / "answers" / f"{name}.jsonl"
 
     def __enter__(self) -> _Kept:
@@ -237,10 +238,13 @@ class _Kept:
 
                 return done
 
-            if chosen:
-                scorer.log_likelihoods(chosen, keep(chosen))
-            if written:
-                scorer.generate(written, how, keep(written))
+            try:
+                if chosen:
+                    scorer.log_likelihoods(chosen, keep(chosen))
+                if written:
+                    scorer.generate(written, how, keep(written))
+            except DataError as error:
+                raise DataError(f"{self._name}: {error}") from error
         return given
 
     def _write(self, key: str, answer: Answer) -> None:

@@ -170,7 +170,7 @@ def choose(
     Of a family a user may have some members only: those whose data is not there may be left out.
 
     Args:
-        names: rows (``glue/rte``), all rows of a builder (``glue``), task files, or folders of task files.
+        names: rows (``glue/rte``), all rows of a builder (``glue``), files of a task or a group, or folders of them.
         folders: builder -> the raw files; under the empty name, those of all others.
         trust: whether task files may run Python.
 
@@ -180,15 +180,14 @@ def choose(
     found: dict[str, tuple[str, Template]] = {}
     members: set[str] = set()
     for name in names:
-        single = _members(name, folders)
-        for one in single:
-            template = _task(one, trust)
-            origin, _ = found.setdefault(template.name.replace("/", "-"), (one, template))
-            if origin != one:
-                raise ConfigError(
-                    f"{origin} and {one} are two tasks of the name {template.name}: give one another name"
-                )
-        members |= set(single) - {name}
+        for origin, template in _members(name, folders, trust).items():
+            key = template.name.replace("/", "-")  # of the files of its answers
+            first, before = found.setdefault(key, (origin, template))
+            if first != origin:
+                raise ConfigError(f"{first} and {origin} are two tasks of the name {template.name}: rename one of them")
+            groups = tuple(dict.fromkeys((*before.groups, *template.groups)))
+            found[key] = (origin, replace(before, groups=groups))
+            members |= {template.name} if name in _families() else set()
     return [template for _, template in found.values()], frozenset(members - set(names))
 
 
@@ -201,31 +200,31 @@ def _folder(builder: str, folders: Mapping[str, str]) -> str | None:
     return folders.get(builder, None if builder in _INSTALLED else folders.get(""))
 
 
-def _members(name: str, folders: Mapping[str, str]) -> list[str]:
-    """The single tasks that a name stands for: names of rows, and paths of files."""
+def _members(name: str, folders: Mapping[str, str], trust: bool) -> dict[str, Template]:
+    """The single tasks that a name stands for, by their row's name or their file."""
     builder, slash, _ = name.partition("/")
-    if name in ROWS or (slash and builder in FAMILIES) or Path(name).suffix in _ENDINGS:
-        return [str(Path(name).expanduser()) if Path(name).suffix in _ENDINGS else name]
-    if name in FAMILIES:
-        return [f"{name}/{config}" for config in _configs(name, _folder(name, folders))]
-    if name in _families():
-        return [row for row in ROWS if row.startswith(f"{name}/")]
     path = Path(name).expanduser()
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)
-        files = [file for file in files if not file.name.startswith(("_", "."))]  # those are included by others
-        if not files:
-            raise ConfigError(f"{path}: no task files (*.yaml) here")
-        return [str(file) for file in files]
-    raise ConfigError(unknown("task", name, [*ROWS, *_families()]) + " (or give a task file, my.yaml)")
-
-
-def _task(name: str, trust: bool) -> Template:
-    if Path(name).suffix in _ENDINGS:
-        return lm_eval.load(Path(name), trust=trust)
     if name in ROWS:
-        return ROWS[name]
-    row = FAMILIES[name.partition("/")[0]]
+        return {name: ROWS[name]}
+    if slash and builder in FAMILIES:
+        return {name: _of_family(builder, name)}
+    if name in FAMILIES:
+        return {row: _of_family(name, row) for row in _configs(name, _folder(name, folders))}
+    if name in _families():
+        return {row: template for row, template in ROWS.items() if row.startswith(f"{name}/")}
+    if path.suffix in _ENDINGS:
+        return {str(file): template for file, template in lm_eval.load(path, trust=trust).items()}
+    if not path.is_dir():
+        raise ConfigError(unknown("task", name, [*ROWS, *_families()]) + " (or give a task file, my.yaml)")
+    files = sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)
+    files = [file for file in files if not file.name.startswith(("_", "."))]  # those are included by others
+    if not files:
+        raise ConfigError(f"{path}: no task files (*.yaml) here")
+    return {str(file): one for some in files for file, one in lm_eval.load(some, trust=trust).items()}
+
+
+def _of_family(builder: str, name: str) -> Template:
+    row = FAMILIES[builder]
     return replace(row, name=name, source=replace(row.source, data=name))
 
 
@@ -235,7 +234,7 @@ def _families() -> set[str]:
 
 
 def _configs(builder: str, folder: str | None) -> list[str]:
-    """The configs of a builder, or those that lie in a folder."""
+    """All configs of a builder, or those that lie in a folder, as it is written before them."""
     if builder not in loading.builders():
         raise ConfigError(unknown("dataset", builder, loading.builders()))
     module = loading.builder_module(builder)
@@ -243,4 +242,4 @@ def _configs(builder: str, folder: str | None) -> list[str]:
     if not found:
         where = f"there are none of its files in {folder}" if folder else f"give --data_dir {builder}=FOLDER"
         raise DataError(f"{builder} reads files that you have: {where}")
-    return found
+    return [f"{builder}/{config}" for config in found]

@@ -16,6 +16,7 @@ from hfcourse.prompting import lm_eval, tables
 from hfcourse.prompting.compose import Composer, Question
 from hfcourse.prompting.draws import Draw
 from hfcourse.prompting.judging import filtered
+from hfcourse.prompting.templates import Template
 from tests.prompting.fake import Parrot
 
 CHOICE = """
@@ -110,8 +111,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def load(path: Path, **more: Any) -> Template:
+    (task,) = lm_eval.load(path, **more).values()
+    return task
+
+
 def first(path: Path, shots: int = 2) -> Question:
-    task = tables.read(lm_eval.load(path))
+    task = tables.read(load(path))
     draw = Draw(task.template.name, task.pool, task.pool_name, task.template.select or "random")
     return Composer(task.template, Parrot()).question(task.rows[0], 0, draw.shown(task.rows[0], 0, shots))
 
@@ -124,7 +130,7 @@ def test_the_same_text_as_the_harness(name: str, folder: Path) -> None:
 
 
 def test_what_a_file_says_goes_before_what_it_includes(folder: Path) -> None:
-    task = lm_eval.load(folder / "generate.yaml")
+    task = load(folder / "generate.yaml")
     assert (task.name, task.output, task.choices, task.groups) == (
         "even_gen",
         "generate_until",
@@ -146,7 +152,7 @@ def test_defaults_are_the_harness_own(folder: Path) -> None:
     file.write_text(
         "dataset_path: json\ntest_split: test\ndoc_to_text: q\ndoc_to_target: label\nfewshot_delimiter: ';'\n"
     )
-    task = lm_eval.load(file)
+    task = load(file)
     assert (task.name, task.output, task.generation.stop, task.generation.max_new_tokens) == (
         "bare",
         "generate_until",
@@ -158,7 +164,7 @@ def test_defaults_are_the_harness_own(folder: Path) -> None:
         "test",
         ["exact_match"],
     )
-    likely = lm_eval.load(folder / "likelihood.yaml")
+    likely = load(folder / "likelihood.yaml")
     assert [use.name for use in likely.metrics] == ["perplexity", "acc"]
     assert (likely.source.split, likely.shots, len(likely.samples)) == ("validation", 2, 2)
 
@@ -191,7 +197,7 @@ def test_defaults_are_the_harness_own(folder: Path) -> None:
 def test_what_is_not_done_is_named_with_its_line(text: str, line: int, reason: str, folder: Path) -> None:
     (folder / "odd.yaml").write_text(f"include: choice.yaml\n{text}\n")
     with pytest.raises(ConfigError) as error:
-        lm_eval.load(folder / "odd.yaml")
+        load(folder / "odd.yaml")
     message = str(error.value)
     assert f"odd.yaml, line {line}, " in message and reason in message and "\n" not in message
 
@@ -200,13 +206,13 @@ def test_a_filter_that_is_none(folder: Path) -> None:
     steps = "filter_list:\n  - name: a\n    filter:\n      - function: regex\n        regex_pattern: '('\n"
     (folder / "odd.yaml").write_text(f"include: generate.yaml\n{steps}")
     with pytest.raises(ConfigError, match=r"odd.yaml, line 5, .*regex cannot take"):
-        lm_eval.load(folder / "odd.yaml")
+        load(folder / "odd.yaml")
 
 
 def test_a_line_of_an_included_file_is_named_with_that_file(folder: Path) -> None:
     (folder / "choice.yaml").write_text(CHOICE + "doc_to_audio: q\n")
     with pytest.raises(ConfigError, match=r"choice.yaml, line 26, doc_to_audio"):
-        lm_eval.load(folder / "generate.yaml")
+        load(folder / "generate.yaml")
 
 
 def test_files_that_are_none(folder: Path) -> None:
@@ -224,7 +230,7 @@ def test_files_that_are_none(folder: Path) -> None:
         "none": "cannot read the task",
     }.items():
         with pytest.raises(ConfigError, match=reason):
-            lm_eval.load(folder / f"{name}.yaml")
+            load(folder / f"{name}.yaml")
 
 
 def test_python_of_a_file_runs_only_when_it_is_trusted(folder: Path) -> None:
@@ -237,16 +243,16 @@ def test_python_of_a_file_runs_only_when_it_is_trusted(folder: Path) -> None:
     text = text.replace('doc_to_text: "Question: {{q}}\\nAnswer:"', "doc_to_text: !function utils.text")
     (folder / "code.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"code.yaml, line 15, doc_to_text: it runs Python .*--trust_task_code"):
-        lm_eval.load(folder / "code.yaml")
-    task = tables.read(lm_eval.load(folder / "code.yaml", trust=True))
+        load(folder / "code.yaml")
+    task = tables.read(load(folder / "code.yaml", trust=True))
     assert {row["label"] for row in [*task.rows, *task.pool]} == {1}
     assert task.template.ask(task.rows[0]) == "Even? Is 8 even?"
     for name, reason in (("utils.nobody", "no function nobody"), ("others.text", "there is no")):
         (folder / "code.yaml").write_text(text.replace("utils.text", name))
         with pytest.raises(ConfigError, match=reason):
-            lm_eval.load(folder / "code.yaml", trust=True)
+            load(folder / "code.yaml", trust=True)
     (folder / "code.yaml").write_text(text.replace("utils.text", "utils.broken"))
-    broken = lm_eval.load(folder / "code.yaml", trust=True)
+    broken = load(folder / "code.yaml", trust=True)
     with pytest.raises(DataError, match=r"line 15, doc_to_text: the task's own function broken failed \(KeyError"):
         broken.ask(task.rows[0])
 
@@ -254,7 +260,7 @@ def test_python_of_a_file_runs_only_when_it_is_trusted(folder: Path) -> None:
 def test_tables_that_cannot_be_read(folder: Path) -> None:
     def read(old: str, new: str) -> Any:
         (folder / "odd.yaml").write_text(CHOICE.replace(old, new))
-        return tables.read(lm_eval.load(folder / "odd.yaml"))
+        return tables.read(load(folder / "odd.yaml"))
 
     with pytest.raises(DataError, match="unknown split 'dev'"):
         read("test_split: test", "test_split: dev")
@@ -279,3 +285,24 @@ def test_csv_and_parquet(folder: Path) -> None:
         text = CHOICE.replace("dataset_path: json", f"dataset_path: {kind}").replace(".jsonl", f".{kind}")
         (folder / "other.yaml").write_text(text.replace("train: train", "train: test"))
         assert first(folder / "other.yaml", 0).gold == 1
+
+
+def test_a_group_names_its_tasks(folder: Path) -> None:
+    (folder / "group.yaml").write_text("group: both\ntask: [even_gen, inner]\nmetadata: {version: 1}\n")
+    (folder / "inner.yaml").write_text("group: inner\ntask:\n  - even_lik\n")
+    found = lm_eval.load(folder / "group.yaml")
+    assert [(file.name, one.groups) for file, one in found.items()] == [
+        ("generate.yaml", ("parity", "numbers", "both")),
+        ("likelihood.yaml", ("inner", "both")),
+    ]
+    (folder / "group.yaml").write_text("group: tagged\ntask: [numbers]\n")
+    assert [one.name for one in lm_eval.load(folder / "group.yaml").values()] == ["even", "even_gen"]
+    (folder / "inner.yaml").write_text("group: inner\ntask:\n  - even_lyk\n")
+    with pytest.raises(ConfigError, match=r"inner.yaml, line 3, .*did you mean 'even_lik'"):
+        lm_eval.load(folder / "inner.yaml")
+    (folder / "inner.yaml").write_text("group: inner\ntask:\n  - inner\n")
+    with pytest.raises(ConfigError, match="the group is in itself"):
+        lm_eval.load(folder / "inner.yaml")
+    (folder / "inner.yaml").write_text("group: inner\ntask:\n  - {task: even_lik, num_fewshot: 3}\n")
+    with pytest.raises(ConfigError, match=r"inner.yaml, line 3, .*unknown task"):
+        lm_eval.load(folder / "inner.yaml")

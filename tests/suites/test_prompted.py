@@ -111,6 +111,8 @@ def test_unknown_tasks_and_files(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"a.yaml and .*b.yaml are two tasks of the name same"):
         prompted.choose([str(tmp_path)], {})
+    (tmp_path / "b.yaml").write_text("group: g\ntask: [same]\n")
+    assert prompted.choose([str(tmp_path)], {})[0][0].groups == ("g",)  # the task once, in its group
     (tmp_path / "b.yaml").unlink()
     (tmp_path / "_base.yaml").write_text("doc_to_text: q\n")  # what others include is no task
     assert [one.name for one in prompted.choose([str(tmp_path), str(tmp_path / "a.yaml")], {})[0]] == ["same"]
