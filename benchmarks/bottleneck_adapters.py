@@ -15,86 +15,19 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from minilm import minilm
+from workers import Worker, environment
 
 LIBRARY = "adapters==1.3.*"
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel", "compacter")
 SHAPES = ((32, 128), (8, 64))
 """Rows and tokens of a batch."""
-
-
-def environment(folder: Path) -> Path:
-    """The interpreter of the library's environment, which is made where it is missing.
-
-    torch comes from the environment that runs this, behind the packages of its own: so its own transformers wins.
-    """
-    python = folder / "bin" / "python"
-    ready = folder / "ready"
-    if not ready.is_file():
-        import torch
-
-        print(f"making {folder} for {LIBRARY} ...", flush=True)
-        venv.create(folder, clear=True, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", LIBRARY], check=True)
-        (own,) = folder.glob("lib/python*/site-packages")
-        (own / "borrowed.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
-        ready.touch()
-    return python.absolute()  # not resolved: the link's place tells Python which environment it is
-
-
-class Worker:
-    """One side in a process of its own."""
-
-    def __init__(self, name: str, python: Path) -> None:
-        root = Path(__file__).resolve().parents[1]
-        script = root / "benchmarks" / "bottleneck_worker.py"
-        settings = dict(os.environ, HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", PYTHONPATH=str(root))
-        settings.setdefault("OMP_NUM_THREADS", "2")
-        self.name, self.setup = name, ""
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
-        self.process = subprocess.Popen(
-            [python, "-W", "ignore", script, name, minilm()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env=settings,
-        )
-
-    def ask(self, **job: Any) -> Any:
-        """The answer to one job."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(job) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            line = ""
-        else:
-            line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            raise SystemExit(f"{self.name} failed:\n{self.errors.read()[-3000:]}")
-        answer = json.loads(line)
-        self.setup = answer["setup"]
-        return answer["result"]
-
-    def close(self) -> None:
-        """No more jobs."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def compare_answers(ours: Worker, theirs: Worker, placements: Sequence[str]) -> None:
@@ -141,7 +74,8 @@ def main() -> None:
     parser.add_argument("--env", type=Path, default=Path("build/adapters-env"), help="the library's environment")
     given = parser.parse_args()
     here = Path(sys.executable)
-    sides = [Worker("ours", here), Worker("ours_fast", here), Worker("theirs", environment(given.env))]
+    pythons = {"ours": here, "ours_fast": here, "theirs": environment(given.env, LIBRARY)}
+    sides = [Worker(name, python, "bottleneck_worker.py", minilm()) for name, python in pythons.items()]
     compare_answers(sides[0], sides[2], given.placements)
     compare_times(sides, given)
     for side in sides:

@@ -160,13 +160,13 @@ def check_options(number: int, texts: Sequence[str], options: Sequence[Sequence[
     Raises:
         DataError: one has none, or two have the same.
     """
-    seen: dict[tuple[int, ...], str] = {}
-    for text, ids in zip(texts, options, strict=True):
+    seen: dict[tuple[int, ...], int] = {}
+    for place, (text, ids) in enumerate(zip(texts, options, strict=True)):
         if not ids:
             raise DataError(f"prompt {number}: option {text!r} has no tokens of its own: write it out")
-        other = seen.setdefault(tuple(ids), text)
-        if other is not text:
-            raise DataError(f"prompt {number}: options {other!r} and {text!r} have the same tokens: change one")
+        other = seen.setdefault(tuple(ids), place)
+        if other != place:
+            raise DataError(f"prompt {number}: options {texts[other]!r} and {text!r} have the same tokens: change one")
 
 
 def check_length(number: int, tokens: int, longest: int) -> None:

@@ -16,7 +16,7 @@ from hfcourse.prompting import packing, prefix
 from hfcourse.prompting.causal import CausalScorer
 from hfcourse.prompting.requests import Generation, OptionScore, Prompt
 from hfcourse.prompting.scorer import scorer
-from tests.prompting.tiny import EXAMPLES, model, prompts, tokenizer
+from tests.prompting.tiny import EXAMPLES, WORDS, model, prompts, tokenizer
 
 PACKS = {"gpt2": "eos", "llama": "bos", "gemma2": "bos"}
 READS_WHOLE = {"bloom": "eos", "gpt_neo": "eos", "mamba": "eos"}
@@ -34,8 +34,8 @@ def brute_force(model: Any, tokens: Any, prompt: Prompt) -> list[OptionScore]:
             start = tokens.eos_token_id if tokens.bos_token_id is None else tokens.bos_token_id
             ids, after = [start], tokens.encode(more, add_special_tokens=False)
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([ids + after]), use_cache=False).logits[0]
-        told = logits.log_softmax(-1)[len(ids) - 1 : -1]
+            logits = model(input_ids=torch.tensor([(ids + after)[:-1]]), use_cache=False).logits[0]
+        told = logits.log_softmax(-1)[-len(after) :]
         logprob = told[range(len(after)), after].double().sum()
         found.append(OptionScore(float(logprob), len(after), told.argmax(-1).tolist() == after))
     return found
@@ -72,11 +72,14 @@ def test_suffix_belongs_to_the_option_and_a_prompt_may_be_empty() -> None:
 def test_a_greedy_option_is_known_as_such() -> None:
     tokens = tokenizer("eos")
     lm = model("gpt2", tokens)
-    ids: Any = tokens("the cat", return_tensors="pt")["input_ids"]
     with torch.no_grad():
-        best = tokens.convert_ids_to_tokens(int(lm(input_ids=ids).logits[0, -1].argmax()))
-    ((score, other),) = scorer(lm, tokens).log_likelihoods([Prompt(query="the cat", options=(best, "!?"))])
-    assert tokens.encode("the cat" + best)[:-1] == ids[0].tolist()
+        best = {
+            word: int(lm(input_ids=torch.tensor([tokens.encode(word)])).logits[0, -1].argmax())
+            for word in WORDS.split()
+        }
+    texts = {word: str(tokens.decode(token)) for word, token in best.items()}
+    word = next(word for word in best if tokens.encode(word + texts[word]) == [*tokens.encode(word), best[word]])
+    ((score, other),) = scorer(lm, tokens).log_likelihoods([Prompt(query=word, options=(texts[word], "!?"))])
     assert score.greedy and not other.greedy
 
 
@@ -99,12 +102,12 @@ def test_what_is_shared_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_options_of_one_token_are_told_by_one_place() -> None:
     tokens = tokenizer("eos")
-    vocabulary = [token for token in tokens.convert_ids_to_tokens(list(range(300, 320)))]
+    vocabulary = tokens.convert_ids_to_tokens(list(range(300, 320)))
     options = tuple(" " + token[1:] for token in vocabulary if token[0] == "Ġ" and token[1:].isalpha())[:4]
     asked = [Prompt(query=f"the {word} is", options=options) for word in ("cat", "dogs")]
     lm: Any = model("gpt2", tokens)
     seen: list[int] = []
-    lm.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+    lm.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
     found = scorer(lm, tokens)
     seen.clear()
     scores = found.log_likelihoods(asked)
@@ -144,7 +147,7 @@ def test_eager_attention_and_an_adapter() -> None:
     tokens = tokenizer("bos")
     lm: Any = model("llama", tokens, attn_implementation="eager")
     assert lm.config._attn_implementation == "eager"
-    wrapped: Any = wrap(lm, PeftSettings(method="lora", r=2))
+    wrapped: Any = wrap(lm, PeftSettings(method="lora", rank=2))
     for key, parameter in wrapped.named_parameters():
         if "lora_B" in key:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -155,6 +158,16 @@ def test_eager_attention_and_an_adapter() -> None:
     assert_same(ours.log_likelihoods(asked), expected)
     with wrapped.disable_adapter():
         assert ours.log_likelihoods(asked) != expected
+
+
+@pytest.mark.parametrize(("method", "ahead"), [("prompt", 20), ("prefix", 0)])
+def test_soft_prompts_are_seen_and_not_scored(method: Any, ahead: int) -> None:
+    """peft's own prompt tuning gives logits of its virtual tokens as well."""
+    tokens = tokenizer("eos")
+    wrapped: Any = wrap(model("gpt2", tokens), PeftSettings(method=method))
+    assert wrapped(input_ids=torch.tensor([[5, 6]])).logits.shape[1] == 2 + ahead
+    asked = prompts()[8:14]
+    assert_same(scorer(wrapped, tokens).log_likelihoods(asked), [brute_force(wrapped, tokens, one) for one in asked])
 
 
 def test_a_model_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -221,7 +234,7 @@ def test_errors_are_one_line() -> None:
         with pytest.raises(DataError, match=message) as error:
             ours.log_likelihoods(asked)
         assert "\n" not in str(error.value)
-    with pytest.raises(DataError, match="prompt 0 has 33 tokens with its answer, and the model takes 32"):
+    with pytest.raises(DataError, match="prompt 0 has 34 tokens with its answer, and the model takes 32"):
         scorer(model("gpt2", tokens, n_positions=32), tokens).generate([Prompt(query="!")], Generation())
     assert ours.log_likelihoods([]) == [] and ours.generate([], Generation()) == []
     bare = tokenizer("masks")
@@ -231,8 +244,8 @@ def test_errors_are_one_line() -> None:
 
 def test_as_long_as_the_model_takes() -> None:
     tokens = tokenizer("eos")
-    text = "the cat sat on"
-    size = len(tokens.encode(text)) + len(tokens.encode(" good")) - 1
+    text = "the cat sat on a mat while birds sang"
+    size = len(tokens.encode(text + " good")) - 1
     lm = model("gpt2", tokens, n_positions=size)
     asked = [Prompt(query=text, options=(" good", " bad"))]
     assert_same(scorer(lm, tokens).log_likelihoods(asked), [brute_force(lm, tokens, prompt) for prompt in asked])
