@@ -13,7 +13,7 @@ import pytest
 from babel import dates, localedata
 from hfcourse_datasets import _cldr_splits
 from hfcourse_datasets._cldr_locales import number_language, opened
-from hfcourse_datasets._cldr_phrases import phrases
+from hfcourse_datasets._cldr_phrases import Said, phrases
 from hfcourse_datasets._cldr_splits import Splits, words
 
 from hfcourse.data.loading import load
@@ -43,9 +43,9 @@ def built(config: str, cache: Path) -> Rows:
     return {split: table.to_list() for split, table in load(f"cldr/{config}", cache_dir=str(cache)).items()}
 
 
-def failure(name: str, data_dir: str | None = None) -> str:
+def failure(name: str, cache: Path, data_dir: str | None = None) -> str:
     with pytest.raises(DataError) as error:
-        load(name, data_dir=data_dir)
+        load(name, data_dir=data_dir, cache_dir=str(cache))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -149,6 +149,20 @@ def test_what_a_language_lacks_is_not_filled_up(cache: Path) -> None:
     targets = [row["target"] for split in rows.values() for row in split]
     assert "mäzul" in targets and len(targets) > 1000
     assert not [text for text in targets if re.search(r"\bor\b|\bM\d\d|[+-]\d|[a-z]-[a-z]", text)]
+
+
+def test_units_without_a_long_form_have_their_short_one(cache: Path) -> None:
+    rows = built("phrases_en_zh", cache)
+    found = {row["source"]: row["target"] for split in rows.values() for row in split if "length-" in row["concept"]}
+    assert found["kilometers"] == "公里"
+    counted = {source: target for source, target in found.items() if re.fullmatch(r"\d+ kilometers", source)}
+    assert counted and all(target == source.replace(" kilometers", "公里") for source, target in counted.items())
+
+
+def test_digits_alone_are_left_out(cache: Path) -> None:
+    rows = [row for split in built("phrases_de_ja", cache).values() for row in split]
+    assert {"date", "datetime"} < {row["kind"] for row in rows} and "time" not in {row["kind"] for row in rows}
+    assert all(re.search(r"[^\W\d]", row["source"] + row["target"]) for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +293,10 @@ def test_what_was_read_before_changes_nothing(french: Rows, tmp_path: Path) -> N
     """Babel lets a language write into the tables of all (its issue 1234)."""
     day = datetime.date(2024, 3, 5)
     assert dates.format_date(day, "LLLL", locale="he") == "מרץ"
-    assert dates.format_date(day, "QQQQ", locale="ar") == "الربع الأول"
+    assert dates.format_date(day, "QQQQ", locale="fr") == "1er trimestre"
+    assert phrases(opened("hi"))[Said("month", "month/3")] == "मार्च"
+    assert phrases(opened("de"))[Said("quarter", "quarter/1")] == "1. Quartal"
+    assert dates.format_date(day, "LLLL", locale="nb") == "mars"  # nor does reading here write into theirs
     assert built("phrases_en_fr", tmp_path) == french
 
 
@@ -309,17 +326,17 @@ def test_defaults_are_english_and_french(french: Rows, cache: Path) -> None:
         ("clrd", "unknown dataset 'clrd': did you mean 'cldr'?"),
     ],
 )
-def test_wrong_names_are_one_line(name: str, message: str) -> None:
-    assert message in failure(name)
+def test_wrong_names_are_one_line(cache: Path, name: str, message: str) -> None:
+    assert message in failure(name, cache)
 
 
 def test_it_reads_no_folder(tmp_path: Path) -> None:
-    assert f"leave out {tmp_path}" in failure("cldr/phrases", str(tmp_path))
+    assert f"leave out {tmp_path}" in failure("cldr/phrases", tmp_path, str(tmp_path))
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    assert failure("cldr") == "cldr: no package Babel: pip install Babel num2words"
+    assert failure("cldr", cache) == "cldr: no package Babel: pip install Babel num2words"
