@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from hfcourse.errors import DataError
+from hfcourse.errors import DataError, ModelError
 from hfcourse.prompting.rendering import Row
 from hfcourse.prompting.requests import Generation, Prompt
 from hfcourse.prompting.templates import Template
@@ -197,12 +197,12 @@ def chat_of(tokenizer: Any) -> Chat:
     Where its template knows no system turn, the description begins the first question.
 
     Raises:
-        DataError: it has no chat template.
+        ModelError: it has no chat template.
     """
     from jinja2 import TemplateError
 
     if not getattr(tokenizer, "chat_template", None):
-        raise DataError("--chat: the model's tokenizer has no chat template: leave out --chat")
+        raise ModelError("--chat: the model's tokenizer has no chat template: leave out --chat")
 
     def written(messages: list[dict[str, str]], answer_follows: bool) -> str:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_follows))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hfcourse.errors import DataError
+from hfcourse.errors import DataError, ModelError
 from hfcourse.prompting.compose import Chat, Composer, chat_of
 from hfcourse.prompting.judging import MetricUse
 from hfcourse.prompting.requests import Generation, Prompt
@@ -137,5 +137,5 @@ def test_chat_has_examples_as_turns(system: bool, begin: str) -> None:
     (prompt,) = asked.prompts
     assert prompt.shared + prompt.query == f"{begin}Q: one\nA:<a>no<u>Q: three\nA:<a>"
     assert prompt.shared == f"{begin}Q: one\nA:<a>no" and prompt.options == ("no", "yes")
-    with pytest.raises(DataError, match="no chat template"):
+    with pytest.raises(ModelError, match="no chat template"):
         chat_of(object())
