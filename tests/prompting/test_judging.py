@@ -41,21 +41,21 @@ WAYS = ("acc", "acc_norm", "acc_bytes", "acc_token", "acc_mutual_info", "acc_cal
 def test_each_way_of_choosing_by_hand() -> None:
     choices = ("no", "éé", "perhaps")
     likely = [OptionScore(-2.0, 1, True), OptionScore(-2.4, 3, False), OptionScore(-6.0, 2, False)]
-    bare = scored(-1.0, -9.0, -9.0)
+    bare = scored(-1.0, -3.0, -9.0)
     free = [scored(math.log(0.8), math.log(0.1), math.log(0.1)), scored(math.log(0.6), math.log(0.1), math.log(0.3))]
     asked = question(choices, gold=1, free=2)
     task = template("multiple_choice", *WAYS, choices=choices)
     assert [prompt.query for prompt in answers.prompts(task, asked, "Answer:")] == ["q0", "Answer:", "n0", "n1"]
     record = answers.record(task, asked, [likely, bare, *free])
     # sum: -2 | -2.4 | -6;  a character: -1 | -1.2 | -.86;  a byte: -1 | -.6 | -.86;  a token: -2 | -.8 | -3
-    # by itself: -1 | 6.6 | 3;  calibrated: log .7, .1, .2 taken away: -1.64 | -.10 | -4.39
+    # by itself: -1 | .6 | 3;  calibrated: log .7, .1, .2 taken away: -1.64 | -.10 | -4.39
     assert record["picks"] == {
-        "sum": 0, "character": 2, "byte": 1, "token": 1, "mutual_info": 1, "calibrated": 1
+        "sum": 0, "character": 2, "byte": 1, "token": 1, "mutual_info": 2, "calibrated": 1
     }  # fmt: skip
     shares = [math.exp(value) for value in (-2.0, -2.4, -6.0)]
     brier = sum((share / sum(shares) - (place == 1)) ** 2 for place, share in enumerate(shares))
     assert record["scores"] == {
-        "acc": 0.0, "acc_norm": 0.0, "acc_bytes": 1.0, "acc_token": 1.0, "acc_mutual_info": 1.0,
+        "acc": 0.0, "acc_norm": 0.0, "acc_bytes": 1.0, "acc_token": 1.0, "acc_mutual_info": 0.0,
         "acc_calibrated": 1.0, "exact_match": 0.0, "brier_score": pytest.approx(brier),
     }  # fmt: skip
     assert (record["row"], record["prediction"], record["prompt"]) == (7, "no", "q0")

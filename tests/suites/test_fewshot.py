@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hfcourse import disk
 from hfcourse.errors import ConfigError, DataError, Interrupted
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites import fewshot
@@ -119,7 +120,7 @@ def test_what_was_answered_is_not_asked_again(folder: Path, wanted: Wanted) -> N
     with pytest.raises(RuntimeError, match="switched off"):
         fewshot.judge(wanted, broken, run(folder, wanted))
     kept = sorted((folder / "run" / "answers").glob("*.jsonl"))
-    with kept[0].open("ab") as file:  # a line torn by the crash
+    with kept[-1].open("ab") as file:  # a line torn by the crash
         file.write(b'{"key": "abc", "opt')
     again = Parrot()
     place = run(folder, wanted, resume=True)
@@ -128,9 +129,21 @@ def test_what_was_answered_is_not_asked_again(folder: Path, wanted: Wanted) -> N
     for name in ("colours-2shot-seed1", "echoes-0shot"):
         assert place.read_predictions(name) == whole.read_predictions(name)
     assert place.read_json("scores.json")["tasks"] == whole.read_json("scores.json")["tasks"]
+    assert len(disk.read_lines(kept[-1], may_be_torn=True)) == 6  # the torn line spoils no other
     third = Parrot()
     fewshot.judge(wanted, third, place)
     assert not third.asked
+
+
+def test_no_answer_is_taken_for_that_to_another_prompt(folder: Path, wanted: Wanted) -> None:
+    one = replace(wanted, tasks=wanted.tasks[:1], shots=(2,), draws=1)
+    with pytest.raises(RuntimeError):
+        fewshot.judge(one, Parrot(stop_after=4), run(folder, one))
+    text = (folder / "train.jsonl").read_text()
+    (folder / "train.jsonl").write_text(text.replace("thing", "object"))  # the same questions behind other examples
+    again = Parrot()
+    fewshot.judge(one, again, run(folder, one, resume=True))
+    assert len(again.asked) == 6
 
 
 def test_a_signal_stops_it_after_the_answer_at_hand(folder: Path, wanted: Wanted) -> None:
