@@ -78,14 +78,15 @@ def read_bytes(path: Path) -> bytes:
         raise ValueError(f"{path}: damaged gzip file ({error})") from error
 
 
-def read_text(path: Path) -> str:
-    """A text file, gzipped or not.
+def read_text(path: Path, *, exact: bool = False) -> str:
+    """A text file, gzipped or not; without a byte order mark and with plain line ends, unless it is wanted `exact`.
 
     Raises:
         ValueError: a byte that is not UTF-8, with its line; a damaged archive.
     """
     try:
-        return read_bytes(path).decode("utf-8-sig").replace("\r\n", "\n")
+        text = read_bytes(path).decode("utf-8" if exact else "utf-8-sig")
+        return text if exact else text.replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
         raise ValueError(f"{path}, line {line}: not UTF-8 (byte {byte:#04x}): convert the file") from error

@@ -23,6 +23,7 @@ from hfcourse.native import (
     answers_of,
     class_names,
     describe_head,
+    describe_writing,
     has_other_labels,
     is_other_head,
     native_class,
@@ -99,6 +100,8 @@ def build(
         named = [spec.name for spec in getattr(saved, "specs", ()) if spec.name]
         hint = f"name its head of it with --head: {', '.join(named)}" if named else "train it first"
         raise ModelError(f"model {name!r} has no trained head for this task: {hint}")
+    if heads[0].kind == "causal_lm" and tokenizer is not None:
+        describe_writing(model, tokenizer)
     model.name_or_path = "" if fresh else _whole(locate(name))
     return model if peft is None else wrap(model, peft, settings.revision)  # type: ignore[no-any-return]
 

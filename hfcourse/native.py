@@ -19,6 +19,7 @@ _NATIVE = {
     "span": modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     "multiple_choice": modeling_auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING,
     "masked_lm": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING,
+    "causal_lm": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING,
     "pair": modeling_auto.MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING,
     "none": modeling_auto.MODEL_MAPPING,
     "wav2vec2": modeling_auto.MODEL_FOR_PRETRAINING_MAPPING,
@@ -61,6 +62,11 @@ def reads_first_alone(model: Any) -> bool:
     return model.config.model_type in _FIRST_STATE_TYPES and type(model).__name__.endswith(_FIRST_STATE)
 
 
+def reads_both_ways(config: Any) -> bool:
+    """Whether a class of `config` that guesses the next token would see it: transformers has such heads on encoders."""
+    return type(config) in _NATIVE["masked_lm"] and not getattr(config, "is_decoder", False)
+
+
 def class_names(config: Any) -> tuple[str, ...]:
     """A checkpoint's classes in the order of their numbers."""
     return tuple(config.id2label[number] for number in range(config.num_labels))
@@ -86,9 +92,18 @@ def describe_head(config: PreTrainedConfig, head: HeadSpec, tokenizer: PreTraine
         config.problem_type = head.problem
     if head.kind == "span":
         config.num_labels = 2  # start and end, whatever the checkpoint's last head was
+    if head.kind == "causal_lm":  # it writes when it has learned, and `describe_writing` says how
+        return
     config.use_cache = False  # decoders would hand back keys and values that no head reads
     if tokenizer is not None and config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id  # GPT's classifiers read the last token that is no padding
+
+
+def describe_writing(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """What ends a text and what pads one, where a model that writes does not say it."""
+    settings = model.generation_config
+    settings.eos_token_id = tokenizer.eos_token_id if settings.eos_token_id is None else settings.eos_token_id
+    settings.pad_token_id = tokenizer.pad_token_id if settings.pad_token_id is None else settings.pad_token_id
 
 
 def is_other_head(config: PreTrainedConfig, heads: tuple[HeadSpec, ...]) -> bool:

@@ -27,6 +27,8 @@ from hfcourse import checkpoints, disk
 from hfcourse.config import read_yaml
 from hfcourse.errors import RunFolderError
 
+SAMPLES = "samples"
+"""Beside the splits in predictions/: texts that a model has written (id, prompt, prediction)."""
 # What may differ between a run and its resumption: it changes what a person sees, not what is computed.
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}

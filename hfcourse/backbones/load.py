@@ -69,6 +69,8 @@ def load_config(name: str, settings: BackboneConfig, tokenizer: PreTrainedTokeni
         if tokenizer is None and name not in SPEECH_PRESETS:
             raise ModelError(f"preset {name!r} needs a tokenizer: it has no vocabulary of its own")
         config = preset_config(name, tokenizer)
+        if settings.positions and name not in SPEECH_PRESETS:
+            config.max_position_embeddings = settings.positions
     else:
         try:
             config = AutoConfig.from_pretrained(locate(name), revision=settings.revision, cache_dir=settings.cache_dir)

@@ -59,12 +59,53 @@ def _nomic(size: str) -> dict[str, Any]:
     return _gated("nomic_bert", size) | {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 
+# Decoders have two more sizes, those that nanoGPT trains on Shakespeare's characters; "medium" is left out, as
+# gpt2-medium is the Hub's name of a pretrained model.
+_DECODER_SIZES = {name: size for name, size in _SIZES.items() if name != "medium"}
+_DECODER_SIZES |= {"nano": (4, 128, 4), "baby": (6, 384, 6)}
+
+
+def _gpt2(size: str) -> dict[str, Any]:
+    """GPT-2; base is the paper's smallest, 124 M parameters with its vocabulary."""
+    layers, hidden, heads = _DECODER_SIZES[size]
+    return {
+        "model_type": "gpt2",
+        "n_layer": layers,
+        "n_embd": hidden,
+        "n_head": heads,
+        "n_positions": 1024,
+        "activation_function": "gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, in one kernel
+    }
+
+
+def _llama(size: str) -> dict[str, Any]:
+    """Rotary positions, RMS norms before, a gated MLP without biases (LLaMA, arXiv 2302.13971); embeddings are tied."""
+    layers, hidden, heads = _DECODER_SIZES[size]
+    return {
+        "model_type": "llama",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 8 * hidden // 3 // 64 * 64,
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    }
+
+
 PRESETS: dict[str, dict[str, Any]] = {
     **SPEECH_PRESETS,
     **{f"bert-{size}": _bert(size) for size in _SIZES},
     **{f"modernbert-{size}": _modern(size) for size in _SIZES},
     **{f"nomicbert-{size}": _nomic(size) for size in _SIZES},
+    **{f"gpt2-{size}": _gpt2(size) for size in _DECODER_SIZES},
+    **{f"llama-{size}": _llama(size) for size in _DECODER_SIZES},
 }
+
+
+def is_decoder(name: str) -> bool:
+    """Whether a preset reads from left to right alone."""
+    return name in PRESETS and PRESETS[name]["model_type"] in {"gpt2", "llama"}
 
 
 def preset_config(name: str, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
@@ -75,11 +116,12 @@ def preset_config(name: str, tokenizer: PreTrainedTokenizerBase | None) -> PreTr
     model_type = settings.pop("model_type")
     if tokenizer is None:
         return AutoConfig.for_model(model_type, **settings)
-    special = {
-        "pad_token_id": tokenizer.pad_token_id,
-        "cls_token_id": tokenizer.cls_token_id,
-        "sep_token_id": tokenizer.sep_token_id,
-        "bos_token_id": tokenizer.cls_token_id,
-        "eos_token_id": tokenizer.sep_token_id,
-    }
+    begin = tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": begin, "eos_token_id": end}
+    if is_decoder(name):
+        # A token that also ends texts is no mere padding: LLaMA's embedding would never learn it.
+        special["pad_token_id"] = None if tokenizer.pad_token_id == end else tokenizer.pad_token_id
+    else:
+        special |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
     return AutoConfig.for_model(model_type, vocab_size=len(tokenizer), **settings, **special)

@@ -18,6 +18,8 @@ class BackboneConfig:
     """Set every dropout of the model to this; its own where not given."""
     equal_keys: float = 0.0
     """Fresh weights only: start keys as a copy of the queries, both times this (2 is a good value); 0: independent."""
+    positions: int = 0
+    """Presets of text alone: most tokens of one input; the preset's own where not given."""
     revision: str = "main"
     """Revision of a Hub model."""
     cache_dir: str | None = None

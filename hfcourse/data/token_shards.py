@@ -1,9 +1,10 @@
 """Text tokenised once into memory-mapped shards: what pretraining reads, whatever its size.
 
 A store is a folder. Each shard of documents becomes one piece or, if it is large, several: ``<shard>.<piece>.tokens``
-(uint16 or uint32), ``.offsets.npy`` (where each document starts, and the end) and ``.json`` (what it was made from, and
-how far into the shard it reaches). A piece is written to side files and renamed, its ``.json`` last, so an interrupted
-job goes on behind the last finished piece. ``manifest.json`` lists the pieces of all finished shards.
+(uint16 or uint32), ``.offsets.npy`` (where each document starts, and the end) and ``.json`` (tokenizer, type and number
+of the tokens, what they were made from, and how far into the shard they reach). A piece is written to side files and
+renamed, its ``.json`` last, so an interrupted job goes on behind the last finished piece. ``manifest.json`` lists the
+pieces of all finished shards.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from hfcourse.data.documents import DocumentShard
 from hfcourse.data.encode import tokenizer_key
+from hfcourse.data.token_parts import Encoder, Part, batches
 from hfcourse.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
 
 TOKENS_A_PIECE = 50_000_000
 """How much work an interruption can cost, for each process."""
-_CHARACTERS_AT_ONCE = 2_000_000
 _BYTES_A_PROCESS = 100_000_000
 """Less than this is tokenised faster than another process starts; the tokenizer has threads of its own."""
-_LAYOUT = "2"
+_LAYOUT = "3"
 """Changes when files made by an earlier version are no longer right."""
 _MANIFEST = "manifest.json"
 
@@ -78,7 +79,16 @@ class TokenStore:
         """Documents in all."""
         return sum(len(offsets) - 1 for _, offsets in self.shards)
 
+    @cached_property
+    def unknown(self) -> int:
+        """Tokens that stand for what the tokenizer does not know."""
+        return sum(piece["unknown"] for entry in self._entries.values() for piece in entry["pieces"])
+
     def _map(self, piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+        if not _is_whole(self.folder, piece):
+            raise DataError(
+                f"{self.folder / piece['name']}.tokens: truncated or gone: remove {self.folder / _MANIFEST}"
+            )
         tokens = np.memmap(self.folder / f"{piece['name']}.tokens", dtype=piece["dtype"], mode="r")
         return tokens, np.load(self.folder / f"{piece['name']}.offsets.npy", mmap_mode="r")
 
@@ -92,6 +102,7 @@ def tokenise(
     shards: Sequence[DocumentShard],
     tokenizer: PreTrainedTokenizerBase,
     *,
+    end: int | None = None,
     folder: Path | None = None,
     processes: int | None = None,
 ) -> TokenStore:
@@ -103,6 +114,7 @@ def tokenise(
     Args:
         shards: from `hfcourse.data.documents.document_shards`.
         tokenizer: any with a fast backend.
+        end: a token that is put behind each document; none where not given.
         folder: the store; named after tokenizer and corpus in the cache where not given.
         processes: how many at once; as many as pay on this machine where not given.
 
@@ -111,13 +123,13 @@ def tokenise(
     """
     from filelock import FileLock
 
-    key = hashlib.sha256(f"{_LAYOUT}{tokenizer_key(tokenizer)}".encode()).hexdigest()
+    key = hashlib.sha256(f"{_LAYOUT}{tokenizer_key(tokenizer)}{'' if end is None else end}".encode()).hexdigest()
     corpus = hashlib.sha256("\n".join([key, *(shard.fingerprint for shard in shards)]).encode()).hexdigest()
     folder = folder or cache_folder() / "tokens" / corpus[:24]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            _complete(folder, key, shards, tokenizer, processes)
+            _complete(folder, key, shards, Encoder(tokenizer, end), processes)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot keep tokens here: {error.strerror or error}") from error
     store = TokenStore(folder)
@@ -126,7 +138,7 @@ def tokenise(
     return store
 
 
-def _complete(folder: Path, key: str, shards: Sequence[DocumentShard], tokenizer: Any, processes: int | None) -> None:
+def _complete(folder: Path, key: str, shards: Sequence[DocumentShard], encoder: Encoder, processes: int | None) -> None:
     """Bring every shard and the manifest up to date."""
     manifest = _read_json(folder / _MANIFEST)
     known = manifest.get("shards", {}) if manifest.get("tokenizer") == key else {}
@@ -138,7 +150,7 @@ def _complete(folder: Path, key: str, shards: Sequence[DocumentShard], tokenizer
         if entry.get("source") == made_from and all(_is_whole(folder, piece) for piece in entry["pieces"]):
             entries[str(number)] = entry
         else:
-            jobs.append(_Job(folder, number, shard, made_from, tokenizer))
+            jobs.append(_Job(folder, number, shard, key, encoder))
     if not jobs and entries == known and manifest.get("complete"):
         return
     for number, pieces in _in_parallel(jobs, processes):
@@ -155,8 +167,14 @@ class _Job:
     folder: Path
     number: int
     shard: DocumentShard
-    made_from: str
-    tokenizer: Any
+    key: str
+    """Of the tokenizer."""
+    encoder: Encoder
+
+    @property
+    def made_from(self) -> str:
+        """Changes when the piece must be made again."""
+        return f"{self.key}/{self.shard.fingerprint}"
 
 
 def _in_parallel(jobs: list[_Job], processes: int | None) -> Iterator[tuple[int, list[Piece]]]:
@@ -184,78 +202,53 @@ def _tokenise_shard(job: _Job) -> tuple[int, list[Piece]]:
         pieces.append(piece)
     if pieces and pieces[-1]["last"]:
         return job.number, pieces
-    encode, dtype = _encoder(job.tokenizer)
-    batches = _batches(islice(job.shard.documents(), pieces[-1]["read"] if pieces else 0, None))
+    found = batches(islice(job.shard.documents(), pieces[-1]["read"] if pieces else 0, None))
     last = False
     while not last:
-        piece = {"name": f"{job.number}.{len(pieces)}", "source": job.made_from, "dtype": dtype.name}
+        piece = {"name": f"{job.number}.{len(pieces)}", "source": job.made_from}
+        piece |= {"tokenizer": job.key, "dtype": job.encoder.dtype.name}
         read = pieces[-1]["read"] if pieces else 0
-        piece |= _write_piece(job.folder / piece["name"], batches, encode, dtype, read)
+        piece |= _write_piece(job.folder / piece["name"], found, job.encoder, read)
         _write_json(job.folder / f"{piece['name']}.json", piece)
         pieces.append(piece)
         last = piece["last"]
     return job.number, pieces
 
 
-def _write_piece(path: Path, batches: Iterator[list[str]], encode: Any, dtype: np.dtype[Any], read: int) -> Piece:
+def _write_piece(path: Path, found: Iterator[list[Part]], encoder: Encoder, read: int) -> Piece:
     """Documents up to about `TOKENS_A_PIECE`; `read` counts those of the shard that are done."""
     tokens, offsets = path.with_name(f"{path.name}.tokens"), path.with_name(f"{path.name}.offsets.npy")
-    lengths: list[np.ndarray] = []
-    total = 0
+    lengths: list[int] = [0]  # of the documents; the last one may still go on
+    total = unknown = 0
     last = True
     with _side(tokens).open("wb") as file:
-        for texts in batches:
-            read += len(texts)
-            ids = [np.asarray(found, dtype=dtype) for found in encode(texts)]
-            lengths.append(np.fromiter((len(found) for found in ids), dtype=np.int64, count=len(ids)))
-            file.write(np.concatenate(ids).tobytes())
-            total += int(lengths[-1].sum())
-            if total >= TOKENS_A_PIECE:
+        for parts in found:
+            for ids, (_, ends) in zip(encoder(parts), parts, strict=True):
+                file.write(ids.tobytes())
+                unknown += encoder.unknown_among(ids)
+                lengths[-1] += len(ids)
+                total += len(ids)
+                if ends:
+                    lengths.append(0)
+            read += sum(ends for _, ends in parts)
+            if total >= TOKENS_A_PIECE and parts[-1][1]:
                 last = False
                 break
-    counts = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
+    counts = np.asarray(lengths, dtype=np.int64)
     starts = np.concatenate([[0], counts[counts > 0].cumsum()]).astype(np.int64)
     with _side(offsets).open("wb") as file:
         np.save(file, starts)
     sizes = [_side(path).stat().st_size for path in (tokens, offsets)]
     for file_path in (tokens, offsets):
         _side(file_path).replace(file_path)
-    return {"tokens": total, "documents": len(starts) - 1, "read": read, "last": last, "bytes": sizes}
+    held = {"tokens": total, "documents": len(starts) - 1, "unknown": unknown}
+    return {**held, "read": read, "last": last, "bytes": sizes}
 
 
 def _finished_piece(job: _Job, number: int) -> Piece | None:
     """A piece that an earlier attempt finished, if it is whole and made from what the shard holds now."""
     piece = _read_json(job.folder / f"{job.number}.{number}.json")
     return piece if piece.get("source") == job.made_from and _is_whole(job.folder, piece) else None
-
-
-def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
-    """Lists of documents of about `_CHARACTERS_AT_ONCE` in all, so that memory does not grow with documents."""
-    held: list[str] = []
-    size = 0
-    for text in documents:
-        held.append(text)
-        size += len(text)
-        if size >= _CHARACTERS_AT_ONCE:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
-
-
-def _encoder(tokenizer: Any) -> tuple[Any, np.dtype[Any]]:
-    """Texts -> lists of ids without special tokens, by a copy of the tokenizer that cuts and pads nothing."""
-    from tokenizers import Tokenizer
-
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
-        return lambda texts: tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"], dtype
-    copy = Tokenizer.from_str(backend.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    copy.encode_special_tokens = True
-    return lambda texts: [e.ids for e in copy.encode_batch_fast(texts, add_special_tokens=False)], dtype
 
 
 def _is_whole(folder: Path, piece: Piece) -> bool:

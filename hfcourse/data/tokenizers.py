@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hfcourse.data import vocabularies
+from hfcourse.data.vocabularies import GPT_SPECIAL, SPECIAL
 from hfcourse.errors import ConfigError, DataError, ModelError, unknown
 
 if TYPE_CHECKING:
@@ -18,55 +20,77 @@ if TYPE_CHECKING:
 
     from hfcourse.backbones.settings import BackboneConfig
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _READ_AT_MOST = 20
 """A corpus is read up to so many times the size of the sample."""
-_ALPHABET_TEXTS = 1000
-"""Characters are counted in about so many texts."""
-_COVERAGE = 0.9999
-"""Share of the characters of the text that WordPiece has an entry for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
     """How a tokenizer is trained."""
 
-    kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
-    """wordpiece (BERT), bpe (bytes, as GPT-2), unigram (SentencePiece)."""
+    kind: Literal["wordpiece", "bpe", "unigram", "char"] = "wordpiece"
+    """wordpiece (BERT), bpe (bytes, as GPT-2), unigram (SentencePiece), char (one entry a character of the text)."""
+    style: Literal["bert", "gpt"] = "bert"
+    """bert: inputs are [CLS] A [SEP] B [SEP]. gpt: texts as they are, <|endoftext|> between two; bpe and char alone."""
     vocab_size: int = 8192
     """Entries, special ones included; fewer if the text gives fewer."""
     lowercase: bool = True
     """Fold case (and accents, for wordpiece)."""
     sample_bytes: int = 10_000_000
-    """Learn from about so much text, taken from all over the corpus; more changes little and takes longer."""
+    """Learn from about so much text, taken from all over the corpus (char reads all of it); more changes little and
+    takes longer."""
     max_length: int = 512
     """What the saved tokenizer says is the longest input."""
 
     def __post_init__(self) -> None:
+        if self.style == "gpt" and self.kind not in {"bpe", "char"}:
+            raise ConfigError(
+                f"train_tokenizer.style is gpt and train_tokenizer.kind is {self.kind}, which loses line ends and "
+                "spaces: take bpe or char"
+            )
         if self.vocab_size < 100:
             raise ConfigError(f"train_tokenizer.vocab_size is {self.vocab_size}: it must be 100 or more")
-        if self.kind == "bpe" and self.vocab_size < 256 + len(SPECIAL):
+        if self.kind == "bpe" and self.vocab_size < 256 + len(self.special):
             raise ConfigError(
                 f"train_tokenizer.vocab_size is {self.vocab_size}: train_tokenizer.kind bpe needs "
-                f"{256 + len(SPECIAL)} or more, every byte has an entry"
+                f"{256 + len(self.special)} or more, every byte has an entry"
             )
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """The special tokens, which have the first numbers: padding, unknown, then the style's own."""
+        return SPECIAL if self.style == "bert" else GPT_SPECIAL
+
+
+def gpt_tokenizer() -> TokenizerConfig:
+    """GPT-2's kind: byte pairs, case kept, an end-of-text token between documents."""
+    return TokenizerConfig(kind="bpe", style="gpt", lowercase=False)
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> PreTrainedTokenizerFast:
     """A tokenizer learnt from text; the same text gives the same vocabulary.
 
-    Inputs are encoded as ``[CLS] A [SEP]`` or ``[CLS] A [SEP] B [SEP]``.
-
     Raises:
         DataError: there is no text.
     """
+    backend: Any = None
+    if config.kind == "char":
+        backend = vocabularies.char(texts, config)
+        empty = backend.get_vocab_size() == len(config.special)
+    else:
+        sample = _sample(texts, config.sample_bytes)
+        empty = not any(text and not text.isspace() for text in sample)
+        learn = {"wordpiece": vocabularies.wordpiece, "bpe": vocabularies.bpe, "unigram": vocabularies.unigram}
+        backend = backend if empty else learn[config.kind](sample, config)
+    if empty:
+        raise DataError("no text to train a tokenizer on")
+    _add_template(backend, config)
+    return _bert_style(backend, config) if config.style == "bert" else _gpt_style(backend, config)
+
+
+def _bert_style(backend: Any, config: TokenizerConfig) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
-    sample = _sample(texts, config.sample_bytes)
-    if not any(text and not text.isspace() for text in sample):
-        raise DataError("no text to train a tokenizer on")
-    backend = {"wordpiece": _wordpiece, "bpe": _bpe, "unigram": _unigram}[config.kind](sample, config)
-    _add_template(backend)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="[PAD]",
@@ -76,6 +100,22 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> PreTrainedTokenizerF
         mask_token="[MASK]",
         model_max_length=config.max_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def _gpt_style(backend: Any, config: TokenizerConfig) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    pad, unk, end = GPT_SPECIAL
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=pad,
+        unk_token=unk,
+        bos_token=end,
+        eos_token=end,
+        model_max_length=config.max_length,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -123,6 +163,19 @@ def load(name: str, backbone: BackboneConfig | None = None) -> PreTrainedTokeniz
     return tokenizer  # type: ignore[no-any-return]
 
 
+def for_model(model: str, given: str, folder: Path, backbone: BackboneConfig | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer that is `given`, or the model's own.
+
+    A preset has no vocabulary: one in its style is learnt from the text that is always there, and kept in `folder`.
+    """
+    from hfcourse.backbones.presets import PRESETS, is_decoder
+
+    if given or model not in PRESETS:
+        return load(given or model, backbone)
+    config = gpt_tokenizer() if is_decoder(model) else TokenizerConfig()
+    return train_once(texts_of("pydocs/text"), config, folder)
+
+
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> Any:
     """bool (vocabulary,): which entries begin a word.
 
@@ -163,118 +216,15 @@ def _sample(texts: Iterable[str], size: int) -> list[str]:
     return [text for n, text in enumerate(kept) if int((n + 1) * share) > int(n * share)] or kept[:1]
 
 
-def _wordpiece(texts: list[str], config: TokenizerConfig) -> Tokenizer:
-    """BERT's: words and punctuation apart, then the pieces whose union makes text likeliest (arXiv 1609.08144)."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=config.lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    alphabet = _alphabet(texts, tokenizer.normalizer, config.vocab_size)
-    # Left alone, the trainer numbers the inner characters as its hash table gives them, and with them breaks ties:
-    # no two vocabularies would be the same. Named beforehand, they have their numbers.
-    inner = [f"##{char}" for char in alphabet]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=[*SPECIAL, *inner],
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
-    # The trainer marks what was named as special; the same vocabulary in a new model is not.
-    trained = Tokenizer(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]", max_input_chars_per_word=100))
-    trained.normalizer, trained.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
-    trained.decoder = decoders.WordPiece()
-    trained.add_special_tokens(list(SPECIAL))
-    return trained
-
-
-def _alphabet(texts: list[str], normalizer: Any, vocab_size: int) -> list[str]:
-    """The characters that nearly all text is made of, in a fixed order; at most half of the vocabulary with ``##``."""
-    import numpy as np
-
-    whole = "".join(normalizer.normalize_str(text) for text in texts[:: max(1, len(texts) // _ALPHABET_TEXTS)])
-    codes = np.frombuffer(whole.encode("utf-32-le", "replace"), dtype=np.uint32)
-    counts = np.bincount(codes, minlength=1)
-    counts[[code for code in counts.nonzero()[0].tolist() if chr(code).isspace()]] = 0
-    common = (-counts).argsort(kind="stable")[: int(np.count_nonzero(counts))]
-    before = counts[common].cumsum() - counts[common]
-    kept = common[before < _COVERAGE * counts.sum()][: vocab_size // 4]
-    return sorted(map(chr, kept.tolist()))
-
-
-def _bpe(texts: list[str], config: TokenizerConfig) -> Tokenizer:
-    """Byte pairs over bytes: no text is unknown (GPT-2)."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    if config.lowercase:
-        tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
-    return tokenizer
-
-
-def _unigram(texts: list[str], config: TokenizerConfig) -> Tokenizer:
-    """SentencePiece's unigram language model (arXiv 1804.10959), trained by SentencePiece itself."""
-    import io
-
-    import sentencepiece
-    from sentencepiece import sentencepiece_model_pb2 as protobuf
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(line for text in texts for line in text.split("\n") if line.strip()),
-        model_writer=written,
-        model_type="unigram",
-        vocab_size=config.vocab_size,
-        hard_vocab_limit=False,
-        normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
-        pad_id=0,
-        unk_id=1,
-        bos_id=2,
-        eos_id=3,
-        pad_piece="[PAD]",
-        unk_piece="[UNK]",
-        bos_piece="[CLS]",
-        eos_piece="[SEP]",
-        control_symbols=["[MASK]"],
-        num_threads=2,  # whatever the machine has: the vocabulary depends on how sums are split
-        minloglevel=2,
-    )
-    model = protobuf.ModelProto()  # type: ignore[attr-defined]
-    model.ParseFromString(written.getvalue())
-    tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in model.pieces], unk_id=1))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap),  # SentencePiece's own table
-            normalizers.Strip(),
-            normalizers.Replace(Regex(" {2,}"), " "),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.add_special_tokens(list(SPECIAL))
-    return tokenizer
-
-
-def _add_template(tokenizer: Tokenizer) -> None:
+def _add_template(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
+    """How one text or two become an input; in GPT's style a text alone stays open, to be gone on with."""
     from tokenizers import processors
 
-    cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    used = config.special[2:4]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+        single="[CLS]:0 $A:0 [SEP]:0" if config.style == "bert" else "$A:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1" if config.style == "bert" else "$A:0 <|endoftext|>:0 $B:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in used],
     )
 
 

@@ -53,12 +53,14 @@ def _attention(
     Shapes: query (B, heads, T, d), key and value (B, heads or groups, S, d); returns (B, T, heads, d).
     """
     is_causal = kwargs.get("is_causal", getattr(module, "is_causal", False))
-    hidden_mask = attention_mask is None and query.shape[2] > 1 and is_causal  # SDPA would make the mask itself
-    if not dropout or query.device.type != "cpu" or key.shape[1] != query.shape[1] or hidden_mask:
+    if not dropout or query.device.type != "cpu" or key.shape[1] != query.shape[1]:
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
+    length, keys = scores.shape[-2:]
+    if attention_mask is None and length > 1 and is_causal:  # SDPA would make the mask itself
+        attention_mask = torch.ones(length, keys, dtype=torch.bool).tril()
     if attention_mask is not None:
         mask = attention_mask[..., : key.shape[-2]]
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask

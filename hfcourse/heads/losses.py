@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
 
 IGNORED = -100
 """Label of a position that carries no loss, as in torch's cross entropy."""
@@ -74,13 +75,36 @@ def linear_cross_entropy(
         labels: (states,) int64; `IGNORED` carries no loss.
         chunk: states a piece; 0 picks a size whose logits stay near 16 MB on CPU, 512 MB on an accelerator.
     """
-    device = hidden_states.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-    if not chunk:
-        floats = (4 if device == "cpu" else 128) * 2**20
-        chunk = max(128, floats // weight.shape[0])
-    with torch.autocast(device, enabled=False):
+    hidden_states, weight, bias = _in_autocast(hidden_states, weight, bias)
+    with torch.autocast(hidden_states.device.type, enabled=False):
+        chunk = chunk or _chunk(weight)
         return _LinearCrossEntropy.apply(hidden_states, weight, bias, labels, chunk)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def linear_nll(hidden_states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, *, chunk: int = 0) -> Tensor:
+    """Negative log-likelihood of each label, fp32 (states,), 0 where it is ignored; arguments as above, no gradient."""
+    hidden_states, weight, bias = _in_autocast(hidden_states, weight, bias)
+    chunk = chunk or _chunk(weight)
+    with torch.autocast(hidden_states.device.type, enabled=False):
+        parts = zip(hidden_states.split(chunk), labels.split(chunk), strict=True)
+        found = [
+            cross_entropy(linear(states, weight, bias).float(), targets, reduction="none", ignore_index=IGNORED)
+            for states, targets in parts
+        ]
+    return torch.cat(found)
+
+
+def _in_autocast(states: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All in the type that autocast multiplies in, where it is on."""
+    device = states.device.type
+    if not torch.is_autocast_enabled(device):
+        return states, weight, bias
+    dtype = torch.get_autocast_dtype(device)
+    return states.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _chunk(weight: Tensor) -> int:
+    """States a piece, so that logits stay near 16 MB on CPU, 512 MB on an accelerator."""
+    floats = (4 if weight.device.type == "cpu" else 128) * 2**20
+    return max(128, floats // weight.shape[0])

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 HeadKind = Literal[
-    "sequence", "frame", "span", "multiple_choice", "masked_lm", "pair", "replaced_tokens", "none", "wav2vec2"
+    "sequence",
+    "frame",
+    "span",
+    "multiple_choice",
+    "masked_lm",
+    "causal_lm",
+    "pair",
+    "replaced_tokens",
+    "none",
+    "wav2vec2",
 ]
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["native", "cls", "mean", "max", "attentive"]
@@ -19,7 +28,8 @@ class HeadSpec:
 
     kind: HeadKind
     """sequence: one answer for the whole input; frame: one for each state; span: a start and an end;
-    multiple_choice: one score for each choice; masked_lm: a word for each masked position; pair: do two
+    multiple_choice: one score for each choice; masked_lm: a word for each masked position;
+    causal_lm: the next token at each state; pair: do two
     segments belong together (next sentence, sentence order); replaced_tokens: real or replaced, for each state;
     none: the backbone alone, whose objective brings what it needs; wav2vec2: transformers' own codebook and
     projections of wav2vec 2.0."""

@@ -47,6 +47,8 @@ _USES = {
     "ForSequenceClassification": _pipeline("text-classification", '"A sentence to judge."'),
     "ForTokenClassification": _pipeline("token-classification", '"A sentence whose words get tags."'),
     "ForMaskedLM": _pipeline("fill-mask", 'f"The {model.tokenizer.mask_token} of a function."'),
+    "ForCausalLM": _pipeline("text-generation", '"The function"'),
+    "LMHeadModel": _pipeline("text-generation", '"The function"'),
     # transformers 5 has no pipeline for answers in a document.
     "ForQuestionAnswering": _auto(
         "question-answering",

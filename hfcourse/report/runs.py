@@ -12,7 +12,7 @@ from typing import Any
 from hfcourse.errors import RunFolderError
 from hfcourse.report.bootstrap import Interval, Statistic, interval
 from hfcourse.report.statistics import Answer, Kind, find, kind_of
-from hfcourse.run_folder import RunFolder
+from hfcourse.run_folder import SAMPLES, RunFolder
 
 _SPLITS = ("test", "dev", "train")
 
@@ -38,6 +38,8 @@ class Run:
     log: Sequence[Mapping[str, Any]]
     answers: Mapping[str, list[Answer]]
     missing: Sequence[str]
+    samples: Sequence[Answer] = ()
+    """What a model has written, which belongs to no split."""
 
     @classmethod
     def read(cls, folder: RunFolder | Path, name: str = "") -> Run:
@@ -47,8 +49,10 @@ class Run:
         log = folder.read_log() if (folder.path / "log.jsonl").exists() else []
         files = sorted((folder.path / "predictions").glob("*.jsonl"), key=lambda file: _order(file.stem))
         answers = {file.stem: folder.read_predictions(file.stem) for file in files}
-        missing = _missing(folder.config, metrics, log, answers)
-        return cls(name or folder.path.name, folder.path, folder.config, metrics, log, answers, missing)
+        samples = answers.pop(SAMPLES, [])
+        writes = samples and "task" not in folder.config  # a run that writes has no splits and no curves
+        missing = [] if writes else _missing(folder.config, metrics, log, answers)
+        return cls(name or folder.path.name, folder.path, folder.config, metrics, log, answers, missing, samples)
 
     @property
     def recipe(self) -> str:

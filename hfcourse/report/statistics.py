@@ -103,6 +103,9 @@ def _of_spans(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
 _PARTS = {
     "masked_accuracy": ("right_words", "words"),
     "perplexity": ("nll", "words"),
+    "loss": ("nll", "words"),
+    "bits_per_byte": ("nll", "bytes"),
+    "bits_per_character": ("nll", "characters"),
     "pair_accuracy": ("right_pairs", ""),
     "replaced_accuracy": ("right_tokens", "tokens"),
     "replaced_recall": ("found", "replaced"),
@@ -117,8 +120,9 @@ def _of_sums(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:
     part, whole = _PARTS[name]
     sums = [answer["prediction"] for answer in answers]
     units = np.array([[one.get(part, 0.0), one.get(whole, 0.0) if whole else 1.0] for one in sums], np.float64)
-    finish: Callable[[Array], Array] = np.exp if name == "perplexity" else np.asarray
-    yield Statistic(units, lambda w, u: finish((w @ u[:, 0]) / (w @ u[:, 1])))
+    finish: dict[str, Callable[[Array], Array]] = {"perplexity": np.exp}
+    finish |= dict.fromkeys(("bits_per_byte", "bits_per_character"), lambda nats: nats / math.log(2))
+    yield Statistic(units, lambda w, u: finish.get(name, np.asarray)((w @ u[:, 0]) / (w @ u[:, 1])))
 
 
 def _of_classes(name: str, answers: Sequence[Answer]) -> Iterator[Statistic]:

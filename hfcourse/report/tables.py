@@ -241,7 +241,8 @@ def text_of_scores(runs: Sequence[Run]) -> str:
             value = [main.name, show(main.value)] if main else ["–", ""]
             rows.append([run.name, run.task, split, count(run.count(split)), *value, bounds, ", ".join(rest)])
         if not run.splits:
-            rows.append([run.name, run.task, "–", "–", "no scores yet", "", "–", ""])
+            said = f"samples: {len(run.samples)}" if run.samples else "no scores yet"
+            rows.append([run.name, run.task, "–", "–", said, "", "–", ""])
     return aligned(rows)
 
 

@@ -6,13 +6,13 @@ found by arithmetic. Whatever is drawn (masks, swaps, other sentences) is keyed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hfcourse.errors import ConfigError, DataError
+from hfcourse.errors import ConfigError
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.tasks.base import Batch, Row, Task, TaskContext
+from hfcourse.tasks.corpus import CorpusConfig, windows_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,21 +22,13 @@ if TYPE_CHECKING:
 
 _MASKS, _ACTIONS, _REPLACEMENTS, _SPANS, _SWAPS, _OTHERS, _SAMPLES, _CUTS, _WRONGS = range(9)
 """Streams of independent draws for one row."""
-_TRAIN = 0.95
-"""Share of the text that is trained on where the corpus has no dev split."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainingConfig:
+class PretrainingConfig(CorpusConfig):
     """What is learned from plain text. Weights are factors in the sum of losses; 0 switches an objective off."""
 
     kind: ClassVar[str] = "pretraining"
-    data: str = "pydocs/text"
-    """A builder, a folder or file of txt/csv/tsv/jsonl/parquet (also .gz), or a Hub id (streamed)."""
-    data_dir: str | None = None
-    """Raw files, for builders that read some."""
-    column: str = "text"
-    """Which column holds the text."""
     masked_lm: float = 1.0
     """Guess masked words (BERT)."""
     next_sentence: float = 0.0
@@ -46,8 +38,6 @@ class PretrainingConfig:
     half of the pairs are as in the text, the wrong ones of either kind in proportion to the weights."""
     replaced_tokens: float = 0.0
     """Find the tokens that a small generator replaced (ELECTRA); the paper's factor of 50 comes on top."""
-    block_length: int = 128
-    """Tokens in one example, special ones included."""
     mask_rate: float = 0.15
     """Share of tokens to be guessed."""
     mask_kind: Literal["token", "whole_word", "span"] = "token"
@@ -69,8 +59,7 @@ class PretrainingConfig:
             raise ConfigError(f"task.mask_rate is {self.mask_rate}: it must lie between 0 and 1")
         if self.random_share + self.keep_share > 1:
             raise ConfigError("task.random_share and task.keep_share add up to more than 1")
-        if self.block_length < 8:
-            raise ConfigError(f"task.block_length is {self.block_length}: it must be 8 or more")
+        super().__post_init__()
 
     def build(self, context: TaskContext) -> Pretraining:
         """Tokenise the corpus (once, cached) and cut it into blocks."""
@@ -103,7 +92,8 @@ class Pretraining(Task):
         self.starts = word_starts(tokenizer)
         self.is_special = np.isin(np.arange(len(tokenizer)), tokenizer.all_special_ids)
         self.ordinary = np.flatnonzero(~self.is_special)
-        self.splits = self._blocks(config, context)
+        width = config.block_length - (3 if self.pairs else 2)
+        self.splits = windows_of(config, context, width, starts=self.starts if self.pairs else None)
 
     @property
     def objective(self) -> Objective:
@@ -186,45 +176,6 @@ class Pretraining(Task):
         if not self.pairs:
             return masked
         return (masked, pair) if self.config.masked_lm else pair
-
-    def _blocks(self, config: PretrainingConfig, context: TaskContext) -> Mapping[str, Windows]:
-        from hfcourse.data.documents import document_shards, document_splits
-        from hfcourse.data.token_shards import tokenise
-        from hfcourse.data.windows import Windows
-
-        if config.block_length > context.max_length:
-            raise ConfigError(
-                f"task.block_length {config.block_length} exceeds the model's {context.max_length} tokens"
-            )
-        source: dict[str, Any] = {"data_dir": config.data_dir, "revision": context.revision}
-        have = document_splits(config.data, **source)
-        cut_off = "dev" not in have
-        splits: dict[str, Windows] = {}
-        for split in ("train", "dev", "test"):
-            if split not in have and (split == "test" or not cut_off):
-                continue
-            kept = "train" if cut_off and split == "dev" else split
-            shards = document_shards(config.data, split=kept, column=config.column, **source)
-            part = (
-                (0.0, 1.0) if kept == "test" or not cut_off else {"train": (0.0, _TRAIN), "dev": (_TRAIN, 1.0)}[split]
-            )
-            splits[split] = Windows(
-                tokenise(shards, context.tokenizer),
-                config.block_length - (3 if self.pairs else 2),
-                # Far more than enough for a stable score; the rest of a large test set would only take time.
-                limit=context.limit_of(split) or (0 if split == "train" else 1000),
-                starts=self.starts if self.pairs else None,
-                part=part,
-            )
-            if not len(splits[split]):
-                raise DataError(
-                    f"{config.data}: split {split!r} has less than one block of {config.block_length} tokens"
-                )
-        if cut_off:
-            context.notes.append(
-                f"{config.data} has no dev split: the last {1 - _TRAIN:.0%} of its text is kept for one"
-            )
-        return splits
 
     def _one_segment(self, windows: np.ndarray) -> np.ndarray:
         """[CLS] window [SEP], int64 (B, T)."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hfcourse.data.tokenizers import SPECIAL
+from hfcourse.data.vocabularies import SPECIAL
 from hfcourse.errors import DataError, ModelError
 
 if TYPE_CHECKING:

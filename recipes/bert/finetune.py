@@ -132,12 +132,7 @@ def build(config: Config, run: RunFolder) -> tuple[Any, Any, Any]:
     from hfcourse.tasks.base import TaskContext
 
     with one_first():
-        if config.tokenizer or config.model not in model.PRESETS:
-            tokenizer = tokenizers.load(config.tokenizer or config.model, config.backbone)
-        else:  # a preset has no vocabulary: one is learnt from the text that is always there
-            tokenizer = tokenizers.train_once(
-                tokenizers.texts_of("pydocs/text"), tokenizers.TokenizerConfig(), run.path / "tokenizer"
-            )
+        tokenizer = tokenizers.for_model(config.model, config.tokenizer, run.path / "tokenizer", config.backbone)
     context = TaskContext(
         tokenizer=tokenizer,
         max_length=model.input_length(config.model, tokenizer, config.max_length, config.backbone),

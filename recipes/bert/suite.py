@@ -115,7 +115,7 @@ def main(config: Config, run: RunFolder) -> None:
     if config.model in model.PRESETS and not tokenizer:  # one vocabulary for all tasks
         tokenizer = str(run.path / "tokenizer")
         with one_first():
-            tokenizers.train_once(tokenizers.texts_of("pydocs/text"), tokenizers.TokenizerConfig(), Path(tokenizer))
+            tokenizers.for_model(config.model, "", Path(tokenizer))
 
     def settings(row: Row, seed: int, lr: float | None) -> finetuning.Config:
         tuned = getattr(finetuning, row.variant)(config.finetune)

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
-from hfcourse.data import token_shards, tokenizers
+from hfcourse.data import token_parts, token_shards, tokenizers
 from hfcourse.data.documents import DocumentShard, document_shards
 from hfcourse.data.token_shards import TokenStore, tokenise
 from hfcourse.data.tokenizers import TokenizerConfig
@@ -50,7 +50,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_shards, "TOKENS_A_PIECE", 200)
-    monkeypatch.setattr(token_shards, "_CHARACTERS_AT_ONCE", 300)
+    monkeypatch.setattr(token_parts, "_CHARACTERS_AT_ONCE", 300)
 
 
 def expected(tokenizer: PreTrainedTokenizerBase, *shards: DocumentShard) -> list[list[int]]:
@@ -176,6 +176,54 @@ def test_a_damaged_file_is_made_again(
     )
 
 
+@pytest.mark.parametrize("left", [-2, -1, 0])
+def test_a_store_that_was_cut_since_is_refused(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, left: int) -> None:
+    tokenise([lines()], tokenizer, folder=tmp_path)
+    path = tmp_path / "0.0.tokens"
+    os.truncate(path, path.stat().st_size + left if left else 0)
+    with pytest.raises(DataError, match=r"0\.0\.tokens: truncated or gone") as refused:
+        TokenStore.open(tmp_path).shards  # noqa: B018
+    assert "\n" not in str(refused.value)
+
+
+def test_a_piece_says_what_it_holds(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    store = tokenise([lines()], tokenizer, folder=tmp_path)
+    piece = json.loads((tmp_path / "0.0.json").read_text())
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert piece["tokenizer"] == manifest["tokenizer"] and piece["dtype"] == "uint16"
+    assert piece["tokens"] == store.tokens == (tmp_path / "0.0.tokens").stat().st_size // 2
+    assert piece["documents"] == 100
+
+
+def test_documents_may_end_with_a_token(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, small_pieces: None) -> None:
+    with_end = tokenise([lines("a"), lines("b")], tokenizer, end=7, folder=tmp_path / "end")
+    plain = expected(tokenizer, lines("a"), lines("b"))
+    assert read(with_end) == [[*ids, 7] for ids in plain]
+    assert read(tokenise([lines("a"), lines("b")], tokenizer, folder=tmp_path / "end")) == plain  # made again
+
+
+def test_what_is_unknown_is_counted(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("words \u6f22\n\nand \u6f22 \u5b57\n")
+    store = tokenise(document_shards(str(tmp_path / "corpus.txt")), tokenizer, folder=tmp_path / "store")
+    assert store.unknown == 3 == sum(ids.count(tokenizer.unk_token_id) for ids in read(store))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram", "char"])
+def test_a_long_document_in_parts_has_the_same_tokens(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\n\n  And words,\twords\n".join(f"document {n} it's  of (many) parts" for n in range(300))
+    own = tokenizers.train([text], TokenizerConfig(kind=kind, vocab_size=400))  # type: ignore[arg-type]
+    (tmp_path / "corpus.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": "and a last"}))
+    shards = document_shards(str(tmp_path / "corpus.jsonl"))
+    monkeypatch.setattr(token_parts, "_LONGEST", 37)
+    monkeypatch.setattr(token_parts, "_CHARACTERS_AT_ONCE", 500)
+    assert len(list(token_parts.parts_of(text))) > 200
+    assert read(tokenise(shards, own, folder=tmp_path / "store")) == [
+        own(one, add_special_tokens=False)["input_ids"] for one in (text, "and a last")
+    ]
+
+
 def test_a_damaged_manifest_is_made_again(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     tokenise([lines("a")], tokenizer, folder=tmp_path)
     before = times(tmp_path)
@@ -209,7 +257,7 @@ def test_two_runs_at_once_share_a_store(tokenizer: PreTrainedTokenizerBase, tmp_
 def test_memory_does_not_grow_with_the_corpus(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_shards, "_CHARACTERS_AT_ONCE", 20_000)
+    monkeypatch.setattr(token_parts, "_CHARACTERS_AT_ONCE", 20_000)
     peaks = []
     for count in (2000, 20_000):
         tracemalloc.start()

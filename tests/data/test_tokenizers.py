@@ -214,6 +214,56 @@ def test_trained_once(texts: list[str], tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["tokenizer"]
 
 
+GPT = {"style": "gpt", "lowercase": False}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char"])
+def test_in_gpts_style_texts_stay_as_they_are(kind: str, texts: list[str], tmp_path: Path) -> None:
+    tokenizer = tokenizers.train(texts, config(kind, **GPT, max_length=64))
+    pad, unk, end = tokenizer.convert_tokens_to_ids(list(tokenizers.GPT_SPECIAL))
+    assert (pad, unk, end) == (0, 1, 2) == (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
+    assert tokenizer.bos_token_id == end and tokenizer.cls_token_id is tokenizer.sep_token_id is None
+    text = " The  Value\n\n    of it\n"
+    ids = tokenizer(text)["input_ids"]
+    assert not set(ids) & {pad, unk, end} and tokenizer.decode(ids) == text
+    assert tokenizer("a", text).data.keys() == {"input_ids", "attention_mask"}
+    assert tokenizer("a", text)["input_ids"] == [*tokenizer("a")["input_ids"], end, *ids]
+    tokenizer.save_pretrained(tmp_path)
+    loaded = tokenizers.load(str(tmp_path))
+    assert loaded(text)["input_ids"] == ids and loaded.decode(ids) == text
+    assert (loaded.pad_token_id, loaded.eos_token_id, loaded.model_max_length) == (pad, end, 64)
+
+
+def test_characters(texts: list[str]) -> None:
+    whole = "".join(texts)
+    tokenizer = tokenizers.train(texts, config("char", **GPT))
+    known = sorted(set(whole))
+    assert tokenizer.convert_ids_to_tokens(list(range(3, len(tokenizer)))) == known
+    ids = tokenizer(whole, verbose=False)["input_ids"]
+    assert [number - 3 for number in ids] == [known.index(char) for char in whole]
+    assert tokenizer.decode(ids) == whole
+    strange = tokenizer("a\U0001f916\u6f22b")["input_ids"]
+    assert strange[1:3] == [tokenizer.unk_token_id] * 2 and tokenizer.decode(strange) == "a<|unk|><|unk|>b"
+    # The commonest, where there is no room for all; every text counts, however long the corpus.
+    few = tokenizers.train([*("ab" * 9, "c"), chr(0x4E00) * 30], config("char", **GPT, sample_bytes=1))
+    assert set(few.get_vocab()) == {*tokenizers.GPT_SPECIAL, "a", "b", "c", chr(0x4E00)}
+    letters = "".join(chr(0x4E00 + n) * (200 - n) for n in range(200))
+    assert set(tokenizers.train([letters], config("char", vocab_size=105, lowercase=True)).get_vocab()) == {
+        *tokenizers.SPECIAL,
+        *(chr(0x4E00 + n) for n in range(100)),
+    }
+
+
+def test_a_preset_gets_a_tokenizer_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch, texts: list[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tokenizers, "texts_of", lambda name: iter(texts))
+    gpt = tokenizers.for_model("llama-tiny", "", tmp_path / "gpt")
+    bert = tokenizers.for_model("bert-tiny", "", tmp_path / "bert")
+    assert gpt.eos_token == "<|endoftext|>" and gpt.cls_token is None and bert.cls_token == "[CLS]"
+    assert tokenizers.for_model("bert-tiny", str(tmp_path / "gpt"), tmp_path / "none").eos_token == "<|endoftext|>"
+
+
 def test_errors(tmp_path: Path) -> None:
     for empty in ([], ["", " \n"]):
         with pytest.raises(DataError, match="no text"):
@@ -222,6 +272,8 @@ def test_errors(tmp_path: Path) -> None:
         TokenizerConfig(vocab_size=50)
     with pytest.raises(ConfigError, match=r"vocab_size is 200.*kind bpe"):
         TokenizerConfig(kind="bpe", vocab_size=200)
+    with pytest.raises(ConfigError, match=r"style is gpt and train_tokenizer\.kind is unigram"):
+        TokenizerConfig(kind="unigram", style="gpt")
     with pytest.raises(ModelError, match="has no tokenizer"):
         tokenizers.load("bert-tiny")
     with pytest.raises(ModelError) as missing:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfcourse.data.token_shards import TokenStore
-from hfcourse.data.windows import Windows
+from hfcourse.data.windows import MovingWindows, Windows
 
 STARTS = np.arange(100) < 40
 """Entries below 40 begin a word."""
@@ -69,3 +69,26 @@ def test_windows_begin_and_end_between_words(store: TokenStore) -> None:
 
 def test_too_few_tokens_are_no_window(store: TokenStore) -> None:
     assert len(Windows(store, 2000)) == 0
+
+
+def test_windows_that_overlap_ask_for_every_token_once(store: TokenStore) -> None:
+    windows = Windows(store, 11, overlap=1)
+    wanted = [list(t[n : n + 11]) for t, _ in store.shards for n in range(0, (len(t) - 1) // 10 * 10, 10)]
+    assert windows.windows(range(len(windows))).tolist() == wanted
+    assert windows.lengths.tolist() == [10] * len(wanted)
+
+
+def test_a_shift_moves_all_but_what_would_run_over(store: TokenStore) -> None:
+    windows = Windows(store, 11, overlap=1, part=(0.0, 0.9))
+    plain, moved = (windows.windows(range(len(windows)), shift=shift) for shift in (0, 4))
+    ends = {99, len(windows) - 1}  # of the first piece, of the part
+    for row in range(len(windows)):
+        if row in ends:
+            assert np.array_equal(moved[row], plain[row])
+        else:
+            assert np.array_equal(moved[row], np.concatenate([plain[row][4:], plain[row + 1][1:5]]))
+
+
+def test_moving_windows_leave_the_reading_to_the_batch(store: TokenStore) -> None:
+    windows = MovingWindows(store, 11, overlap=1)
+    assert windows.take([3, 0]) == [{"row": 3, "source": windows}, {"row": 0, "source": windows}]
