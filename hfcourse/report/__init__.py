@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hfcourse.run_folder import RunFolder
 
-__all__ = ["compare_report", "exits_report", "fewshot_report", "report", "suite_report", "tour_report"]
+__all__ = ["compare_report", "exits_report", "fewshot_report", "ladder_report", "report", "suite_report", "tour_report"]
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> str:
@@ -69,6 +69,13 @@ def fewshot_report(found: Mapping[str, Any], rows: Sequence[Sequence[str]], run:
     from hfcourse.report.fewshot import fewshot
 
     return fewshot(found, rows, run)
+
+
+def ladder_report(run: RunFolder) -> str:
+    """Write report.html and table.md from a ladder's ladder.json and return its table."""
+    from hfcourse.report.ladder import ladder
+
+    return ladder(run.read_json("ladder.json"), run)
 
 
 def compare_report(run: RunFolder) -> str:

@@ -140,7 +140,8 @@ def test_no_answer_is_taken_for_that_to_another_prompt(folder: Path, wanted: Wan
     with pytest.raises(RuntimeError):
         fewshot.judge(one, Parrot(stop_after=4), run(folder, one))
     text = (folder / "train.jsonl").read_text()
-    (folder / "train.jsonl").write_text(text.replace(': "thing', ': "object'))  # the same questions behind other examples
+    # The same questions behind other examples.
+    (folder / "train.jsonl").write_text(text.replace(': "thing', ': "object'))
     again = Parrot()
     fewshot.judge(one, again, run(folder, one, resume=True))
     assert len(again.asked) == 6
