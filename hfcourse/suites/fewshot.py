@@ -86,6 +86,7 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
 
     if run.finished:
         say(f"{run.path}: already finished")
+    if run.finished or not run.is_main:  # one process asks
         return
     began = time.perf_counter()
     cells = [cell for task in _read(wanted) for cell in _cells(task, wanted)]
@@ -227,12 +228,15 @@ class _Kept:
         missing = [prompt for prompt in keys if prompt not in given]
         chosen = [prompt for prompt in missing if prompt.options]
         written = [prompt for prompt in missing if not prompt.options]
-        with StopSignals() as signals:
+        from hfcourse.engine.progress import bar
+
+        with StopSignals() as signals, bar(self._name, len(keys), done=len(given)) as shown:
 
             def keep(asked: Sequence[Prompt]) -> Callable[[int, _T], None]:
                 def done(number: int, answer: _T) -> None:
                     given[asked[number]] = answer
                     self._write(keys[asked[number]], answer)
+                    shown.update(len(given))
                     if signals.received:
                         raise Interrupted(f"{self._run.path}: stopped; go on with --resume", signals.received)
 

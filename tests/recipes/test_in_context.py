@@ -52,7 +52,10 @@ def run(folder: Path, *words: str) -> RunFolder:
 @pytest.mark.parametrize(("name", "kind"), [("gpt2", "eos"), ("llama", "bos"), ("t5", "end"), ("bert", "masks")])
 def test_every_kind_of_model(name: str, kind: str, task: Path, tmp_path: Path) -> None:
     words = ["--model", saved(name, kind, tmp_path), "--task", str(task), "--shots", "0,2", "--draws", "2"]
+    words += ["--metrics", "acc_norm,acc_mutual_info,acc_calibrated"]
     done = run(tmp_path / "run", *words)
+    ways = done.read_json("scores.json")["tasks"]["sense"]["shots"]["2"]["scores"]
+    assert ways.keys() == {"acc", "acc_norm", "acc_mutual_info", "acc_calibrated"}
     assert done.finished and done.read_json("scores.json")["tasks"]["sense"]["shots"].keys() == {"0", "2"}
     records = done.read_predictions("sense-2shot-seed1")
     assert len(records) == 8 and all(len(record["logprobs"]) == 2 for record in records)
