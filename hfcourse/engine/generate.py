@@ -154,7 +154,10 @@ class Writer:
         import torch
 
         torch.manual_seed(1_000_003 * self.seed + number)
-        streamer = None if shown is None else _streamer(self.tokenizer, "" if self.seq2seq else shown)
+        streamer = None
+        if shown is not None:
+            streamer = _streamer(self.tokenizer, [] if self.seq2seq else ids)
+            print("" if self.seq2seq else shown, end="", flush=True)
         seen, new = ids, list[int]()
         while len(new) < self.config.max_new_tokens and not (new and new[-1] in self.ends):
             room = self.config.max_new_tokens - len(new)
@@ -220,8 +223,8 @@ def _settings(own: GenerationConfig, tokenizer: Any, config: DecodingConfig) -> 
     return settings
 
 
-def _streamer(tokenizer: Any, prompt: str) -> Any:
-    """transformers' `TextStreamer` over several calls of generate, as one text."""
+def _streamer(tokenizer: Any, prompt: list[int]) -> Any:
+    """transformers' `TextStreamer` over several calls of generate, as one text that goes on behind `prompt`."""
     from transformers import TextStreamer
 
     class Streamer(TextStreamer):  # type: ignore[misc]
@@ -231,5 +234,8 @@ def _streamer(tokenizer: Any, prompt: str) -> Any:
         def close(self) -> None:
             super().end()
 
-    print(prompt, end="", flush=True)
-    return Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    streamer = Streamer(tokenizer, skip_prompt=True, **options)
+    streamer.token_cache = list(prompt)  # decoded with what comes, as some tokenizers drop a text's first space
+    streamer.print_len = len(tokenizer.decode(prompt, **options))
+    return streamer

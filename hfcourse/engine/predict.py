@@ -68,7 +68,7 @@ def _task_settings(folder: RunFolder) -> TaskConfig:
         hint = f"name one of the runs in it: {', '.join(inner)}" if inner else "name a fine-tuning run"
         raise RunFolderError(f"{folder.path}: this run has no task of its own: {hint}")
     kind = str(saved.get("kind"))
-    if kind == "pretraining":
+    if kind.endswith("pretraining"):
         raise RunFolderError(f"{folder.path}: a pretraining run answers no rows: fine-tune its model first")
     if kind == "together":
         raise RunFolderError(f"{folder.path}: this run has several tasks: name a run of the one that is meant")

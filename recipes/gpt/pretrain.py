@@ -125,11 +125,17 @@ def write(config: Config, run: RunFolder) -> None:
     from hfcourse import model
     from hfcourse.data import tokenizers
     from hfcourse.engine.generate import Writer
+    from hfcourse.engine.progress import say
+    from hfcourse.errors import DataError
 
-    if run.is_main and not run.read_predictions(SAMPLES):
-        tokenizer = tokenizers.load(str(run.model_dir))
-        writer = Writer(model.load(run.model_dir), tokenizer, config.writing, seed=config.seed)
+    if not run.is_main or run.read_predictions(SAMPLES):
+        return
+    tokenizer = tokenizers.load(str(run.model_dir))
+    writer = Writer(model.load(run.model_dir), tokenizer, config.writing, seed=config.seed)
+    try:
         run.write_predictions(SAMPLES, list(writer.write(config.prompt)))
+    except DataError as error:  # of the prompt: what was learned is not to be lost for it
+        say(f"no samples: {error}")
 
 
 def main(config: Config, run: RunFolder) -> None:

@@ -134,6 +134,20 @@ def test_what_is_shown_is_what_is_kept(
     assert capsys.readouterr().out == ""
 
 
+def test_a_space_in_front_is_shown_too(gpt: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """SentencePiece's tokenizers drop the first space of what they decode."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<unk>", "</s>", *(f"▁{a}{b}" for a in "abcde" for b in "xyzuv")]
+    backend = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    spaced = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+    (found,) = written(gpt, spaced, "ax by", show=True, max_new_tokens=40)
+    assert found["prediction"].startswith(" ")
+    assert capsys.readouterr().out == f"ax by{found['prediction']}\n"
+
+
 def test_prompts_without_room_are_refused(gpt: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(DataError, match="the prompt has 24 tokens, and the model sees 24"):
         written(gpt, tokenizer, "a" * POSITIONS)

@@ -55,7 +55,7 @@ def test_equals_one_text_at_a_time(name: str, kind: str, cache: bool) -> None:
     tokens = tokenizer(kind)
     lm = model(name, tokens)
     asked = prompts()
-    found = scorer(lm, tokens, batch_tokens=300, cache=cache)
+    found = scorer(lm, tokens, batch_tokens=64, cache=cache)  # less than one text, more than several queries
     assert isinstance(found, CausalScorer)
     assert found.packs == (cache and name in PACKS)
     assert_same(found.log_likelihoods(asked), [brute_force(lm, tokens, prompt) for prompt in asked])
@@ -206,6 +206,20 @@ def test_written_answers_equal_one_at_a_time(name: str) -> None:
         text = str(tokens.decode(ids[start:], skip_special_tokens=True))
         assert answer == text.split("\n")[0].split("mat")[0]
     assert len(set(answers)) > 5
+
+
+def test_writing_ends_when_all_rows_have_stopped() -> None:
+    tokens = tokenizer("eos")
+    lm: Any = model("gpt2", tokens)
+    asked = [Prompt(query=text) for text in ("the cat", "dogs ran", "snow")]
+    ours = scorer(lm, tokens)
+    answers = ours.generate(asked, Generation(max_new_tokens=20, stop=()))
+    passes: list[int] = []
+    lm.transformer.wte.register_forward_hook(lambda module, inputs, output: passes.append(1))
+    stops = tuple(answer[1:3] for answer in answers)
+    stopped = ours.generate(asked, Generation(max_new_tokens=20, stop=stops))
+    assert all(answer.startswith(text) and len(text) <= 3 for answer, text in zip(answers, stopped, strict=True))
+    assert len(passes) < 10
 
 
 def test_a_temperature_draws() -> None:

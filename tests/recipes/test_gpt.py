@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from hfcourse import recipe
 from hfcourse.data.token_shards import TokenStore
 from hfcourse.engine import step as steps
-from hfcourse.errors import ConfigError, DataError, Interrupted, ModelError
+from hfcourse.engine.predict import predict
+from hfcourse.errors import ConfigError, DataError, Interrupted, ModelError, RunFolderError
 from hfcourse.run_folder import RunFolder
 
 WORDS = [f"{a}{b}" for a in "bdfglmnprst" for b in ("a", "e", "i", "o")]
@@ -130,6 +131,15 @@ def test_going_on_with_a_trained_model_whole_and_with_lora(
     assert capsys.readouterr().out.startswith("ba be") and len(done.read_predictions("samples")) == 1
 
 
+def test_a_prompt_that_is_too_long_costs_the_samples_alone(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["gpt/pretrain", "debug", "--task.data", str(text), "--train.steps", "1", "--prompt", "ba " * 40]
+    done = run(tmp_path / "run", *words)
+    assert done.finished and (done.path / "report.html").is_file() and not done.read_predictions("samples")
+    assert "no samples: the prompt has" in capsys.readouterr().err
+
+
 def test_generating_leaves_what_was_written(
     pretrained: dict[str, RunFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +187,8 @@ def test_refused(text: Path, pretrained: dict[str, RunFolder], tmp_path: Path) -
         recipe.parse(["gpt/generate", "--num_beams", "4", "--temperature", "0.8"])
     with pytest.raises(DataError, match="the model sees 32"):
         run(tmp_path / "long", "gpt/generate", "--model", str(pretrained["llama"].path), "--prompt", "ba " * 20)
+    with pytest.raises(RunFolderError, match="answers no rows"):
+        predict(pretrained["llama"].path, text)
     with pytest.raises(ModelError, match="no such folder"):
         run(tmp_path / "gone", "gpt/generate", "--model", "runs/not/here")
 
