@@ -49,7 +49,8 @@ def base() -> Config:
     """Four sizes from 2 layers x 128 on, on pydocs and cldr: for an hour or more of 2 cores."""
     start = pretraining.base()
     task = replace(start.task, block_length=512)
-    asked = replace(asking.base(), tasks=("pydocs/topic", "pydocs/match", "cldr/lexicon"), limit=300)
+    # New phrases of cldr are made of words that the text holds; a new word of its lexicon nobody could know.
+    asked = replace(asking.base(), tasks=("pydocs/topic", "pydocs/match", "cldr/phrases"), limit=300)
     return Config(pretrain=replace(start, task=task, batch=replace(start.batch, examples=8)), ask=asked)
 
 
