@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -42,6 +41,8 @@ class Seq2SeqScorer(ModelScorer):
     ) -> None:
         super().__init__(model, tokenizer, max_length=max_length, batch_tokens=batch_tokens, chat=chat)
         self.special = not chat
+        # Soft prompts of peft's stand in front of what the encoder reads: it must be called through them.
+        self.encodes_once = not getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
         self.start = int(self.inner.generation_config.decoder_start_token_id)
 
     def _scored(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, list[OptionScore]]]:
@@ -83,7 +84,9 @@ class Seq2SeqScorer(ModelScorer):
 
     def _read(self, questions: list[Question]) -> Iterator[tuple[int, list[OptionScore]]]:
         ids, mask = padded([question.context for question in questions], self.pad, self.device)
-        states = self.inner.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        states: Any = None
+        if self.encodes_once:
+            states = self.inner.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         owned = [(owner, text) for owner, q in enumerate(questions) for text in texts_of(q, [self.start])]
         lengths = np.array([len(text.ids) for _, text in owned])
         rows = max(_STATES * self.batch_tokens // ids.shape[1], 1)
@@ -91,19 +94,13 @@ class Seq2SeqScorer(ModelScorer):
         for batch in plan(lengths, examples=rows, tokens=self.batch_tokens, shuffle=False):
             owners, texts = zip(*(owned[number] for number in batch), strict=True)
             mine = torch.tensor(owners, device=self.device)
-            yield from collected.add(texts, self._decode(texts, states[mine], mask[mine]))
+            known = BaseModelOutput(last_hidden_state=states[mine]) if self.encodes_once else None
+            question = {"input_ids": ids[mine]} if known is None else {"encoder_outputs": known}
+            yield from collected.add(texts, self._decode(texts, {**question, "attention_mask": mask[mine]}))
 
-    def _decode(self, texts: Sequence[Text], states: Tensor, mask: Tensor) -> list[OptionScore]:
-        """Scores of all options of `texts`, by the states (rows, S, H) of their questions."""
+    def _decode(self, texts: Sequence[Text], questions: dict[str, Any]) -> list[OptionScore]:
+        """Scores of all options of `texts`, whose questions are given in the model's own terms."""
         ids, own = padded([text.ids for text in texts], self.pad, self.device)
         rows, columns, reading = read(texts, self.device)
-        encoded: Any = states
-        call = partial(
-            self.model,
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-            attention_mask=mask,
-            decoder_input_ids=ids,
-            decoder_attention_mask=own,
-            use_cache=False,
-        )
+        call = partial(self.model, **questions, decoder_input_ids=ids, decoder_attention_mask=own, use_cache=False)
         return reading.scores(logits_at(self.inner, rows, columns, ids.shape[1], call))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
 from hfcourse.errors import DataError
 from hfcourse.prompting.requests import Generation, OptionScore, Prompt
@@ -41,6 +42,19 @@ def test_equals_one_pair_at_a_time(name: str) -> None:
     scores = ours.log_likelihoods(asked, found.__setitem__)
     assert scores == [found[number] for number in range(len(asked))]
     assert_same(scores, [brute_force(lm, tokens, prompt) for prompt in asked])
+
+
+@pytest.mark.parametrize("config", [PromptTuningConfig(num_virtual_tokens=3), LoraConfig(r=2, target_modules=["q"])])
+def test_an_adapter_is_asked_through(config: Any) -> None:
+    tokens = tokenizer("end")
+    config.task_type = "SEQ_2_SEQ_LM"
+    wrapped: Any = get_peft_model(model("t5", tokens), config)  # type: ignore[arg-type]
+    for key, parameter in wrapped.named_parameters():
+        if "prompt" in key or "lora_B" in key:
+            torch.nn.init.normal_(parameter, std=0.5)
+    ours, asked = scorer(wrapped, tokens), prompts()[8:14]
+    assert_same(ours.log_likelihoods(asked), [brute_force(wrapped, tokens, prompt) for prompt in asked])
+    assert len(ours.generate(asked, Generation(max_new_tokens=3))) == len(asked)
 
 
 def test_a_prompt_is_encoded_once() -> None:
