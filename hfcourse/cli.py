@@ -22,6 +22,7 @@ USAGE = """hfcourse: pretrain, fine-tune, prompt and judge language and speech m
   hfcourse show NAME [VARIANT ...] [--setting value ...]  the resolved settings with their help; runs nothing
   hfcourse copy NAME DIR                                  copy a recipe for editing
   hfcourse suite NAME --model DIR [--tasks a,b]           fine-tune and judge a model on a suite (glue, pydocs)
+  hfcourse suite fewshot --model DIR [--tasks a,b]        ask a model with zero, one and a few examples
   hfcourse predict RUN FILE [--out FILE]                  answer new rows with a finished run
   hfcourse extract --model M [--layers 3,6] AUDIO OUT     write the states of recordings to disk
   hfcourse align --model M AUDIO TRANSCRIPT OUT           cut long recordings into utterances of a known transcript
@@ -95,8 +96,8 @@ def _run(words: list[str]) -> None:
 
 def _suite(words: list[str]) -> None:
     if not words:
-        raise ConfigError("usage: hfcourse suite NAME --model DIR [--settings ...]; NAME is glue or pydocs")
-    _run(["bert/suite", *words])
+        raise ConfigError("usage: hfcourse suite NAME --model DIR [--settings ...]; NAME is glue, pydocs or fewshot")
+    _run(["gpt/in_context", *words[1:]] if words[0] == "fewshot" else ["bert/suite", *words])
 
 
 def _list(words: list[str]) -> None:

@@ -35,6 +35,7 @@ _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "re
 _OURS |= {"scores.json", "table.md", "submission", "submission.zip"}  # of a suite
 _OURS |= {"exits.json", "exits.html"}  # of early exit
 _OURS |= {"compare.json", "compare.html"}  # of a comparison of methods
+_OURS |= {"answers", "ladder.json", "corpus"}  # of an evaluation by prompts; of a ladder of models
 _OURS |= {"units", "methods.json"}  # of recordings as units; of a comparison of pretraining
 
 

@@ -71,7 +71,7 @@ def load(
     Raises:
         DataError: no such name, file or config; a file that is not UTF-8 or not a table; an empty split.
     """
-    with _quiet():
+    with quiet():
         if is_builder(name):
             builder, _, config = name.partition("/")
             splits = _build(builder, config or None, data_dir, cache_dir)
@@ -272,8 +272,8 @@ def _from_hub(name: str, data_dir: str | None, revision: str, cache_dir: str | N
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No bars and no log lines of the library: reading is quick, and what fails says so itself."""
+def quiet() -> Iterator[None]:
+    """Within the block no bars and no log lines of the library: reading is quick, and what fails says so itself."""
     import datasets
 
     bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()

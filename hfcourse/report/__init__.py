@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hfcourse.run_folder import RunFolder
 
-__all__ = ["compare_report", "exits_report", "report", "suite_report", "tour_report"]
+__all__ = ["compare_report", "exits_report", "fewshot_report", "ladder_report", "report", "suite_report", "tour_report"]
 
 
 def report(runs: Sequence[Path], out: Path | None = None) -> str:
@@ -59,6 +59,23 @@ def exits_report(run: RunFolder) -> str:
     from hfcourse.report.exits import exits
 
     return exits(run.read_json("exits.json"), run)
+
+
+def fewshot_report(found: Mapping[str, Any], rows: Sequence[Sequence[str]], run: RunFolder) -> str:
+    """Write the page of an evaluation by prompts and return its table.
+
+    `found`: what scores.json holds. `rows`: the table's cells, its head first.
+    """
+    from hfcourse.report.fewshot import fewshot
+
+    return fewshot(found, rows, run)
+
+
+def ladder_report(run: RunFolder) -> str:
+    """Write report.html and table.md from a ladder's ladder.json and return its table."""
+    from hfcourse.report.ladder import ladder
+
+    return ladder(run.read_json("ladder.json"), run)
 
 
 def compare_report(run: RunFolder) -> str:

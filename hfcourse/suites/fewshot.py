@@ -1,0 +1,194 @@
+"""A language model on tasks it has not been trained for: asked with zero, one and a few examples, in several draws."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from hfcourse.errors import ConfigError, DataError
+from hfcourse.prompting import answers, tables
+from hfcourse.prompting.compose import Chat, Composer, Question
+from hfcourse.prompting.draws import Draw, Neighbours, Select
+from hfcourse.prompting.judging import METRICS, MetricUse
+from hfcourse.prompting.requests import Scorer
+from hfcourse.prompting.tables import Tables
+from hfcourse.prompting.templates import Template
+from hfcourse.run_folder import RunFolder
+from hfcourse.suites import fewshot_scores, prompted
+from hfcourse.suites.kept import Kept
+
+SHOTS = (0, 1, 8)
+"""Numbers of examples where neither the user nor a task's file names any."""
+_SPARE = 16
+"""Neighbours looked for beyond the examples that are shown: a row's own copies fall out."""
+
+
+class Wanted(Protocol):
+    """What the recipe's settings say of the evaluation."""
+
+    tasks: tuple[str, ...]
+    shots: tuple[int, ...]
+    draws: int
+    seed: int
+    select: Select
+    by_row: bool
+    metrics: tuple[str, ...]
+    unconditional: str
+    limit: int
+    strict: bool
+    trust_task_code: bool
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """Builder -> raw files; under the empty name those of all others."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task with so many examples, drawn under one seed."""
+
+    tables: Tables
+    shots: int
+    draw: Draw
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        seed = "" if self.draw.is_fixed or not self.shots else f"-seed{self.draw.seed}"
+        return f"{self.tables.template.name.replace('/', '-')}-{self.shots}shot{seed}"
+
+
+def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None = None) -> None:
+    """Ask, judge, write predictions/, scores.json, table.md and report.html.
+
+    Args:
+        wanted: the recipe's settings.
+        scorer: the model.
+        run: the folder; what it holds of an earlier start is not asked again.
+        chat: write prompts as conversations.
+
+    Raises:
+        ConfigError, DataError: a task that is unknown, cannot be read or does not fit its data.
+        Interrupted: a signal; it goes on with --resume.
+    """
+    from hfcourse.engine.progress import say
+
+    if run.finished:
+        say(f"{run.path}: already finished")
+    if run.finished or not run.is_main:  # one process asks
+        return
+    began = time.perf_counter()
+    cells = [cell for task in _read(wanted) for cell in _cells(task, wanted)]
+    for cell in cells:  # a mistake in the last task is better known before the first is answered
+        _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0))
+    found = []
+    for number, cell in enumerate(cells, start=1):
+        records = _records(cell, scorer, run, wanted, chat)
+        run.write_predictions(cell.name, records)
+        result = fewshot_scores.result(cell.tables.template, cell.shots, cell.draw.seed, records)
+        found.append(result)
+        say(f"{cell.name}: {result.words}, {number} of {len(cells)}")
+    fewshot_scores.write(found, [cell.tables.template for cell in cells], run, time.perf_counter() - began)
+
+
+def _read(wanted: Wanted) -> Iterator[Tables]:
+    """Every task with its rows."""
+    names = wanted.tasks or prompted.DEFAULT
+    templates, members = prompted.choose(names, wanted.folders, trust=wanted.trust_task_code)
+    reached = 0
+    missing: list[DataError] = []
+    for template in templates:
+        template = replace(template, metrics=_with_metrics(template, wanted.metrics))
+        many = any(_counts(template, wanted))
+        folder = prompted.folder_for(template, wanted.folders)
+        try:
+            yield tables.read(template, data_dir=folder, limit=wanted.limit, need_examples=many)
+            reached += 1
+        except DataError as error:
+            if template.name not in members:
+                raise
+            missing.append(error)
+    if missing:
+        if not reached:
+            raise missing[0]
+        from hfcourse.engine.progress import say
+
+        say(f"{len(missing)} tasks left out, the first because {missing[0]}")
+
+
+def _with_metrics(template: Template, names: Sequence[str]) -> tuple[MetricUse, ...]:
+    """The task's metrics and those that the user adds, where they fit it."""
+    own = {use.name for use in template.metrics}
+    more = [name for name in names if name not in own and template.output in METRICS[name].outputs]
+    return (*template.metrics, *(MetricUse(name=name) for name in more))
+
+
+def _counts(template: Template, wanted: Wanted) -> tuple[int, ...]:
+    """Numbers of examples: the user's, the task's, or the usual ones."""
+    return wanted.shots or ((template.shots,) if template.shots is not None else SHOTS)
+
+
+def _cells(task: Tables, wanted: Wanted) -> Iterator[Cell]:
+    """A cell for every number of examples and every draw that differs."""
+    template = task.template
+    counts = _counts(template, wanted)
+    select: Select = template.select or wanted.select
+    if template.select and wanted.select != "random":
+        raise ConfigError(f"task {template.name} says itself how its examples are chosen: leave out --select")
+    neighbours = None
+    if select == "nearest" and any(counts):
+        texts = [str(template.as_example.ask(row)) for row in task.pool]
+        neighbours = Neighbours(texts, [str(template.ask(row)) for row in task.rows], max(counts) + _SPARE)
+
+    @functools.cache
+    def labels() -> Sequence[Any]:
+        target = template.target
+        if isinstance(target, str) and hasattr(task.pool, "column_names") and target in task.pool.column_names:
+            return list(task.pool[target])  # type: ignore[call-overload]
+        return [template.as_example.answer_text(row) for row in task.pool]
+
+    for shots in dict.fromkeys(counts):
+        for seed in range(wanted.seed, wanted.seed + wanted.draws):
+            draw = Draw(
+                task=template.name,
+                pool=task.pool,
+                pool_name=task.pool_name,
+                select=select,
+                seed=seed,
+                by_row=wanted.by_row,
+                labels=labels if isinstance(template.choices, tuple) else None,
+                neighbours=neighbours,
+            )
+            yield Cell(task, shots, draw)
+            if not shots or draw.is_fixed:
+                break
+
+
+def _composer(cell: Cell, scorer: Scorer, wanted: Wanted, chat: Chat | None) -> Composer:
+    template = cell.tables.template
+    calibrate = any(use.name == "acc_calibrated" for use in template.metrics)
+    return Composer(template, scorer, chat=chat, strict=wanted.strict, calibrate=calibrate)
+
+
+def _shown(cell: Cell, number: int) -> list[Any]:
+    return cell.draw.shown(cell.tables.rows[number], number, cell.shots)
+
+
+def _records(cell: Cell, scorer: Scorer, run: RunFolder, wanted: Wanted, chat: Chat | None) -> list[dict[str, Any]]:
+    """Every row of a cell, answered and judged."""
+    template = cell.tables.template
+    composer = _composer(cell, scorer, wanted, chat)
+    questions = [composer.question(row, n, _shown(cell, n)) for n, row in enumerate(cell.tables.rows)]
+    asked = {q.number: answers.prompts(template, q, wanted.unconditional) for q in questions if q.fits}
+    with Kept(run, cell.name) as kept:
+        given = kept.ask([prompt for prompts in asked.values() for prompt in prompts], scorer, composer.generation)
+
+    def record(question: Question) -> dict[str, Any]:
+        if not question.fits:
+            return answers.left_out(question)
+        return answers.record(template, question, [given[prompt] for prompt in asked[question.number]])
+
+    return [record(question) for question in questions]

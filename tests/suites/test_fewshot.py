@@ -1,0 +1,264 @@
+"""An evaluation by prompts: what is asked, kept, resumed and averaged, with a model whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hfcourse import disk
+from hfcourse.errors import ConfigError, DataError, Interrupted
+from hfcourse.run_folder import RunFolder
+from hfcourse.suites import fewshot
+from tests.prompting.fake import Parrot
+
+CHOICE = """
+task: colours
+dataset_path: json
+dataset_kwargs: {data_files: {train: train.jsonl, test: test.jsonl}}
+output_type: multiple_choice
+training_split: train
+test_split: test
+doc_to_text: "{{thing}} is"
+doc_to_target: "{{colour}}"
+doc_to_choice: [red, blue]
+fewshot_delimiter: "\\n"
+tag: sights
+metric_list: [{metric: acc}]
+"""
+GENERATE = """
+include: colours.yaml
+task: echoes
+output_type: generate_until
+doc_to_choice: null
+doc_to_text: "{{thing}}"
+doc_to_target: "{{thing}}"
+filter_list: [{name: strip, filter: [{function: remove_whitespace}]}]
+metric_list: [{metric: exact_match}, {metric: chrf}]
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Settings as a recipe has them."""
+
+    tasks: tuple[str, ...]
+    shots: tuple[int, ...] = (0, 2)
+    draws: int = 2
+    seed: int = 0
+    select: Any = "random"
+    by_row: bool = False
+    metrics: tuple[str, ...] = ()
+    unconditional: str = ""
+    limit: int = 0
+    strict: bool = False
+    trust_task_code: bool = False
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [{"thing": f"thing{n}", "colour": "red" if n % 3 else "blue"} for n in range(16)]
+    for name, part in (("train", rows[:10]), ("test", rows[10:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (tmp_path / "colours.yaml").write_text(CHOICE)
+    (tmp_path / "echoes.yaml").write_text(GENERATE)
+    return tmp_path
+
+
+@pytest.fixture
+def wanted(folder: Path) -> Wanted:
+    return Wanted(tasks=(str(folder / "colours.yaml"), str(folder / "echoes.yaml")))
+
+
+def run(folder: Path, wanted: Wanted, **more: Any) -> RunFolder:
+    settings = {"recipe": "gpt/in_context", "model": "parrot"} | asdict(wanted)
+    return RunFolder.create(folder / "run", json.loads(json.dumps(settings)), **more)
+
+
+def test_every_cell_is_asked_and_written_down(folder: Path, wanted: Wanted, capsys: pytest.CaptureFixture[str]) -> None:
+    parrot, place = Parrot(), run(folder, wanted)
+    fewshot.judge(wanted, parrot, place)
+    names = [f"{task}-{draw}" for task in ("colours", "echoes") for draw in ("0shot", "2shot-seed0", "2shot-seed1")]
+    assert sorted(path.stem for path in (place.path / "predictions").iterdir()) == names
+    assert len(parrot.asked) == 6 * 6
+    scores = place.read_json("scores.json")
+    colours, echoes = scores["tasks"]["colours"], scores["tasks"]["echoes"]
+    # Without examples neither colour stands in the prompt, and the first choice is taken: 4 of 6 are red.
+    assert colours["shots"]["0"]["scores"] == {
+        "acc": {"mean": pytest.approx(200 / 3), "sd": None, "values": [pytest.approx(200 / 3)]}
+    }
+    assert (colours["chance"], colours["rows"], colours["metric"]) == (50.0, 6, "acc")
+    assert echoes["shots"]["2"]["scores"]["exact_match"]["mean"] == 100 and echoes["chance"] is None
+    assert scores["average"]["shots"]["0"]["mean"] == pytest.approx((200 / 3 + 100) / 2)
+    two = [place.read_predictions(f"colours-2shot-seed{seed}") for seed in (0, 1)]
+    values = [100 * sum(row["scores"]["acc"] for row in rows) / 6 for rows in two]
+    assert colours["shots"]["2"]["scores"]["acc"]["values"] == pytest.approx(values)
+    assert [row["row"] for row in two[0]] == list(range(6)) and two[0][0]["prompt"].endswith("\nthing10 is")
+    assert "zero-shot" in (place.path / "table.md").read_text() and "2-shot" in capsys.readouterr().out
+    page = (place.path / "report.html").read_text()
+    assert "<svg" in page and "thing10 is" in page
+    assert place.finished
+
+
+def test_two_models_are_shown_the_same_examples(folder: Path, wanted: Wanted) -> None:
+    one, other = Parrot(), Parrot(max_length=500)
+    fewshot.judge(wanted, one, RunFolder.create(folder / "one", {}))
+    fewshot.judge(replace(wanted, tasks=wanted.tasks[::-1]), other, RunFolder.create(folder / "other", {}))
+    assert set(one.asked) == set(other.asked)
+
+
+def test_what_was_answered_is_not_asked_again(folder: Path, wanted: Wanted) -> None:
+    whole = RunFolder.create(folder / "whole", {})
+    fewshot.judge(wanted, Parrot(), whole)
+    broken = Parrot(stop_after=15)
+    with pytest.raises(RuntimeError, match="switched off"):
+        fewshot.judge(wanted, broken, run(folder, wanted))
+    kept = sorted((folder / "run" / "answers").glob("*.jsonl"))
+    with kept[-1].open("ab") as file:  # a line torn by the crash
+        file.write(b'{"key": "abc", "opt')
+    again = Parrot()
+    place = run(folder, wanted, resume=True)
+    fewshot.judge(wanted, again, place)
+    assert len(again.asked) == 36 - 15 and not set(again.asked) & set(broken.asked)
+    for name in ("colours-2shot-seed1", "echoes-0shot"):
+        assert place.read_predictions(name) == whole.read_predictions(name)
+    assert place.read_json("scores.json")["tasks"] == whole.read_json("scores.json")["tasks"]
+    assert len(disk.read_lines(kept[-1], may_be_torn=True)) == 6  # the torn line spoils no other
+    third = Parrot()
+    fewshot.judge(wanted, third, place)
+    assert not third.asked
+
+
+def test_no_answer_is_taken_for_that_to_another_prompt(folder: Path, wanted: Wanted) -> None:
+    one = replace(wanted, tasks=wanted.tasks[:1], shots=(2,), draws=1)
+    with pytest.raises(RuntimeError):
+        fewshot.judge(one, Parrot(stop_after=4), run(folder, one))
+    text = (folder / "train.jsonl").read_text()
+    # The same questions behind other examples.
+    (folder / "train.jsonl").write_text(text.replace(': "thing', ': "object'))
+    again = Parrot()
+    fewshot.judge(one, again, run(folder, one, resume=True))
+    assert len(again.asked) == 6
+
+
+def test_a_signal_stops_it_after_the_answer_at_hand(folder: Path, wanted: Wanted) -> None:
+    class Signalled(Parrot):
+        def _note(self, prompt: Any) -> None:
+            super()._note(prompt)
+            if len(self.asked) == 4:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="go on with --resume"):
+        fewshot.judge(wanted, Signalled(), run(folder, wanted))
+    again = Parrot()
+    fewshot.judge(wanted, again, run(folder, wanted, resume=True))
+    assert len(again.asked) == 36 - 4
+
+
+def test_the_same_prompt_is_asked_once(folder: Path, wanted: Wanted) -> None:
+    """The choices by themselves and the questions about nothing are the same for all rows."""
+    more = replace(wanted, tasks=wanted.tasks[:1], shots=(2,), draws=1, metrics=("acc_mutual_info", "acc_calibrated"))
+    parrot, place = Parrot(), RunFolder.create(folder / "run", {})
+    fewshot.judge(more, parrot, place)
+    assert len(parrot.asked) == 6 + 1 + 3
+    found = place.read_json("scores.json")["tasks"]["colours"]["shots"]["2"]["scores"]
+    assert found.keys() == {"acc", "acc_mutual_info", "acc_calibrated"}
+
+
+def test_examples_that_do_not_fit_are_counted_and_refused_under_strict(folder: Path, wanted: Wanted) -> None:
+    place = RunFolder.create(folder / "run", {})
+    one = replace(wanted, tasks=wanted.tasks[:1], shots=(2,), draws=1)
+    fewshot.judge(one, Parrot(max_length=9), place)  # 2 + 1 words, 3 for special tokens: one example of 3 fits
+    found = place.read_json("scores.json")["tasks"]["colours"]["shots"]["2"]
+    assert (found["dropped"], found["too_long"]) == (6, 0)
+    assert "6 examples left out" in (place.path / "report.html").read_text()
+    with pytest.raises(DataError, match="colours, row 0: with 2 examples it does not fit the 9 tokens"):
+        fewshot.judge(replace(one, strict=True), Parrot(max_length=9), RunFolder.create(folder / "strict", {}))
+
+
+def test_rows_that_do_not_fit_at_all_are_left_out_and_said(folder: Path, wanted: Wanted) -> None:
+    rows = [{"thing": "a " * n, "colour": "red"} for n in (1, 2, 30)]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    place, parrot = RunFolder.create(folder / "run", {}), Parrot(max_length=12)
+    fewshot.judge(replace(wanted, tasks=wanted.tasks[:1], shots=(0,)), parrot, place)
+    assert len(parrot.asked) == 2
+    found = place.read_json("scores.json")["tasks"]["colours"]
+    assert found["shots"]["0"]["too_long"] == 1 and found["shots"]["0"]["scores"]["acc"]["mean"] == 100
+    assert place.read_predictions("colours-0shot")[2]["too_long"]
+    assert "1 rows do not fit" in (place.path / "report.html").read_text()
+
+
+def test_a_mistake_in_the_last_task_is_known_before_the_first_question(folder: Path, wanted: Wanted) -> None:
+    (folder / "echoes.yaml").write_text(GENERATE.replace('doc_to_text: "{{thing}}"', 'doc_to_text: "{{thang}}"'))
+    parrot = Parrot()
+    with pytest.raises(DataError, match="did you mean 'thing'"):
+        fewshot.judge(wanted, parrot, RunFolder.create(folder / "run", {}))
+    with pytest.raises(DataError, match="11 examples are asked for"):
+        fewshot.judge(
+            replace(wanted, tasks=wanted.tasks[:1], shots=(0, 11)), parrot, RunFolder.create(folder / "b", {})
+        )
+    assert not parrot.asked
+
+
+@pytest.mark.parametrize("select", ["first", "nearest", "balanced"])
+def test_each_way_of_choosing_examples(select: str, folder: Path, wanted: Wanted) -> None:
+    place = RunFolder.create(folder / "run", {})
+    one = replace(wanted, tasks=wanted.tasks[:1], select=select)
+    fewshot.judge(one, Parrot(), place)
+    found = place.read_json("scores.json")["tasks"]["colours"]["shots"]["2"]
+    assert len(found["seeds"]) == (2 if select == "balanced" else 1)
+    for record in place.read_predictions(f"colours-2shot{'-seed1' if select == 'balanced' else ''}"):
+        if select == "balanced":
+            assert record["prompt"].count("red") == record["prompt"].count("blue") == 1
+        if select == "first":
+            assert record["prompt"].startswith("thing0 is blue\nthing1 is red\n")
+
+
+def test_examples_of_its_own_for_every_row(folder: Path, wanted: Wanted) -> None:
+    place = RunFolder.create(folder / "run", {})
+    fewshot.judge(replace(wanted, tasks=wanted.tasks[:1], shots=(2,), draws=1, by_row=True), Parrot(), place)
+    shown = {record["prompt"].rpartition("\n")[0] for record in place.read_predictions("colours-2shot-seed0")}
+    assert len(shown) > 2
+
+
+def test_a_file_that_chooses_its_examples_is_not_overruled(folder: Path, wanted: Wanted) -> None:
+    (folder / "colours.yaml").write_text(CHOICE + "fewshot_config: {sampler: first_n}\nnum_fewshot: 1\n")
+    place = RunFolder.create(folder / "run", {})
+    fewshot.judge(replace(wanted, tasks=wanted.tasks[:1], shots=()), Parrot(), place)
+    assert list(place.read_json("scores.json")["tasks"]["colours"]["shots"]) == ["1"]
+    with pytest.raises(ConfigError, match="leave out --select"):
+        fewshot.judge(
+            replace(wanted, tasks=wanted.tasks[:1], select="nearest"), Parrot(), RunFolder.create(folder / "b", {})
+        )
+
+
+def test_means_of_groups_and_their_spread_over_draws() -> None:
+    from hfcourse.suites import fewshot_scores
+    from hfcourse.suites.fewshot_scores import Result
+
+    def result(task: str, shots: int, seed: int, value: float) -> Result:
+        return Result(task, shots, seed, {"acc": value}, 10, 0, 0, 50.0)
+
+    from hfcourse.prompting.judging import MetricUse
+    from hfcourse.prompting.templates import Source, Template
+
+    def template(name: str, *groups: str) -> Template:
+        given: dict[str, Any] = {"text": "q", "target": "t", "choices": ("a",), "output": "multiple_choice"}
+        return Template(name=name, source=Source(data="x"), metrics=(MetricUse(name="acc"),), groups=groups, **given)
+
+    results = [result("a", 0, 0, 50.0), result("a", 4, 0, 60.0), result("a", 4, 1, 70.0)]
+    results += [result("b", 0, 0, 20.0), result("b", 4, 0, 40.0), result("b", 4, 1, 20.0)]
+    results += [result("c", 0, 0, 80.0)]
+    found = fewshot_scores.summary(results, [template("a", "g"), template("b", "g"), template("c")])
+    four = found["groups"]["g"]["shots"]["4"]
+    # Of draw 0: (60 + 40) / 2, of draw 1: (70 + 20) / 2.
+    assert four["values"] == [50.0, 45.0] and four["mean"] == 47.5 and four["sd"] == pytest.approx(12.5**0.5)
+    assert found["groups"]["g"]["shots"]["0"] == {"mean": 35.0, "sd": None, "values": [35.0]}
+    assert found["average"]["shots"].keys() == {"0"}  # c was not asked with examples
+    assert found["average"]["shots"]["0"]["mean"] == 50.0
