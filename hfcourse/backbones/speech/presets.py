@@ -20,6 +20,7 @@ def _frames(size: str, layers: str, **more: Any) -> dict[str, Any]:
         "hidden_size": hidden,
         "num_hidden_layers": count,
         "num_attention_heads": heads,
+        **({} if size == "base" else {"hidden_dropout_prob": 0.0}),
         **more,
     }
 
@@ -27,11 +28,14 @@ def _frames(size: str, layers: str, **more: Any) -> dict[str, Any]:
 def _waves(model_type: str, size: str, **more: Any) -> dict[str, Any]:
     """Convolutions over samples that give a state every 20 ms, under a Transformer: transformers' own classes."""
     count, hidden, heads = _SIZES[size]
+    shape: dict[str, Any] = {"conv_dim": _CHANNELS[size]}
+    if size == "tiny":
+        shape = {"conv_dim": [64, 128, 192], "conv_kernel": [32, 10, 8], "conv_stride": [16, 5, 4]}
     # What learns for minutes does not overfit: the smaller sizes drop nothing out.
     dropout = 0.1 if size == "base" else 0.0
     return {
         "model_type": model_type,
-        "conv_dim": _CHANNELS[size],
+        **shape,
         "hidden_size": hidden,
         "intermediate_size": 4 * hidden,
         "num_hidden_layers": count,
@@ -40,7 +44,7 @@ def _waves(model_type: str, size: str, **more: Any) -> dict[str, Any]:
         "attention_dropout": dropout,
         "activation_dropout": 0.0,
         "layerdrop": 0.05 if size == "base" else 0.0,
-        "num_conv_pos_embeddings": 64 if size == "tiny" else 128,
+        "num_conv_pos_embeddings": 15 if size == "tiny" else 128,
         **more,
     }
 
@@ -66,14 +70,14 @@ def _vq(size: str, quantizer: str) -> dict[str, Any]:
 
 # wav2vec 2.0: codes of each of the two groups, width of an entry and of what is compared.
 _CODES: dict[str, dict[str, Any]] = {
-    "tiny": {"num_codevectors_per_group": 160, "codevector_dim": 128, "proj_codevector_dim": 128},
+    "tiny": {"num_codevectors_per_group": 40, "codevector_dim": 128, "proj_codevector_dim": 128},
     "small": {},
     "base": {"activation_dropout": 0.1, "layerdrop": 0.1},
 }
 _HUBERT: dict[str, dict[str, Any]] = {"tiny": {}, "small": {}, "base": {"feat_proj_dropout": 0.1}}
 _DATA2VEC: dict[str, dict[str, Any]] = {
     # Its convolutions are normalised over channels, with which GELU's gradient takes a third of a tiny net's step.
-    "tiny": {"feat_extract_activation": "relu", "num_conv_pos_embeddings": 1, "conv_pos_kernel_size": 31},
+    "tiny": {"feat_extract_activation": "relu", "num_conv_pos_embeddings": 1, "conv_pos_kernel_size": 15},
     "small": {"num_conv_pos_embeddings": 5},
     "base": {"num_conv_pos_embeddings": 5},
 }
