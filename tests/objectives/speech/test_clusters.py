@@ -381,7 +381,8 @@ def test_presets_are_transformers_own_nets(kind: str, model_class: Any) -> None:
         with torch.device("meta"):
             net = AutoModel.from_config(config)
         assert type(net) is model_class and least < sum(p.numel() for p in net.parameters()) < most
-        assert state_counts(config, 16_000) == 49
+        # A state hears 25 ms at the papers' sizes, and 46 ms where three convolutions do what seven do there.
+        assert state_counts(config, 16_000) == (16_000 - (736 if size == "tiny" else 400)) // 320 + 1
 
 
 def test_similarities_are_cosines_over_a_temperature() -> None:
