@@ -100,7 +100,7 @@ class Steps:
         norm = self._clip()
         tokens = int(self._lengths_in(position.epoch)[rows].sum())
         if accelerator.device.type == "cpu":  # on an accelerator reading it would wait; `flush` looks later
-            self._check(position.step + 1, rows, losses)
+            self._check(position.step + 1, rows, losses, norm)
         self.state.optimizer.step()
         adalora.share_ranks(self.state.model, position.step)
         self.state.optimizer.zero_grad()
@@ -293,15 +293,20 @@ class Steps:
         norm = self.setup.accelerator.clip_grad_norm_(parameters, limit)
         return torch.as_tensor(0.0 if norm is None else norm).detach()
 
-    def _check(self, step: int, rows: np.ndarray, losses: dict[str, Tensor]) -> None:
-        """Raise TrainingError where a loss is nan or inf."""
-        for term, value in losses.items():
+    def _check(self, step: int, rows: np.ndarray, losses: dict[str, Tensor], norm: Tensor | None = None) -> None:
+        """Raise TrainingError where a loss, or the norm of the gradient, is nan or inf.
+
+        A norm is given before the step is taken, so that no weight has become nan. (Under fp16, where an accelerator's
+        scaler meets inf and goes on, none is given.)
+        """
+        numbers = {f"loss {term!r}": value for term, value in losses.items()}
+        for name, value in (numbers if norm is None else numbers | {"the gradient": norm}).items():
             if not torch.isfinite(value):
                 ids = [row.get("id", row["row"]) for row in self.task.splits["train"].take(rows)]
                 good = self.setup.run.newest_good_checkpoint()
                 shown = ", ".join(map(str, ids[:8])) + (f", ... ({len(ids)} in all)" if len(ids) > 8 else "")
                 raise TrainingError(
-                    f"step {step}: loss {term!r} is {float(value)} on examples {shown}; last good checkpoint: "
+                    f"step {step}: {name} is {float(value)} on examples {shown}; last good checkpoint: "
                     f"{good or 'none'}; lower --optim.lr, clip harder, or use --train.precision fp32"
                 )
 
