@@ -9,7 +9,7 @@ from typing import Any
 from hfcourse.errors import TrainingError
 from hfcourse.report.text import aligned, markdown
 from hfcourse.run_folder import RunFolder
-from hfcourse.suites.methods import Probe
+from hfcourse.suites.methods import RANDOM, Probe
 from hfcourse.suites.runner import Learner, Outcome, run_jobs
 
 
@@ -46,7 +46,9 @@ def summary(judged: Outcome[Probe], baseline: str) -> dict[str, Any]:
     for runs in judged.runs.values():
         for probe, folder in runs:
             value = folder.read_json("metrics.json")["score"]["value"]
-            scores.setdefault(probe.method, {})[probe.task] = value
+            fresh = probe.start == RANDOM and probe.method != baseline
+            name = f"{probe.method}, random start" if fresh else probe.method
+            scores.setdefault(name, {})[probe.task] = value
     models = {name: _against(own, scores.get(baseline, {})) for name, own in scores.items()}
     return {"baseline": baseline, "scores": scores, "models": models}
 

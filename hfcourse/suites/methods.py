@@ -46,6 +46,7 @@ class Probe:
     model: str
     """What `hfcourse.model.build` is given."""
     task: str
+    """As the settings of `probing` know it, such as commands or fsdd/leave_out_theo_lucas."""
     seed: int
 
     @property
@@ -56,7 +57,7 @@ class Probe:
     @property
     def group(self) -> str:
         """What is averaged over seeds."""
-        return f"{self.method}-{self.start}-{self.task}"
+        return f"{self.method}-{self.start}-{self.task}".replace("/", "-")
 
     def settings(self, learner: Learner) -> Any:
         """The settings of its run."""

@@ -89,7 +89,7 @@ def main(config: Config, run: RunFolder) -> None:
         backbone = replace(config.probe.backbone, init="random" if probe.start == RANDOM else "pretrained")
         return replace(config.probe, model=probe.model, seed=probe.seed, backbone=backbone, task=task).resolved()
 
-    models = [(BASELINE, RANDOM, BASELINE), (name, PRETRAINED, model), (f"{name}, random", RANDOM, model)]
+    models = [(BASELINE, RANDOM, BASELINE), (name, PRETRAINED, model), (name, RANDOM, model)]
     probes = [Probe(*judged, fold, config.seed) for judged in models for fold in config.folds]
     learner = Learner(recipe="speech/finetune", settings=probe_of, learn=judging.learn)
     judge(probes, run, learner, baseline=BASELINE, devices=config.devices)
