@@ -126,6 +126,8 @@ def plain(value: Any, depth: int = 0) -> Any:
                 return plain(value.state[name], depth + 1)
         if not value.state and len(value.arguments) == 1:  # a member of an enumeration
             return plain(value.arguments[0], depth + 1)
+        if value.named.endswith(".getattr") and len(value.arguments) == 2:  # one written by Python 3.11.0 to 3.11.3
+            return plain(value.arguments[1], depth + 1)  # its name; the toolkits' members are named as their values
         return plain(value.state, depth + 1)
     if isinstance(value, Mapping):
         return {str(key): plain(one, depth + 1) for key, one in value.items()}

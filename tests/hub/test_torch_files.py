@@ -22,7 +22,7 @@ FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"]
 
 
 class Choice(Enum):
-    GROUP = "group"
+    group = "group"  # named as its value, as fairseq has it
 
 
 class Node:
@@ -74,7 +74,7 @@ def test_settings_of_unknown_classes_become_plain(tmp_path: Path, zipped: bool) 
     value = Node(_val=7, _parent=None, _metadata="m")
     config = Node(_content={"dim": value, "inner": Node(_content=[value, Node(_val="x")])}, _metadata=None)
     content = {
-        "args": argparse.Namespace(layers=3, mode=Choice.GROUP, words=["a"]),
+        "args": argparse.Namespace(layers=3, mode=Choice.group, words=["a"]),
         "cfg": config,
         "counts": collections.Counter("aab"),
         "defaults": collections.defaultdict(list, a=[1]),
