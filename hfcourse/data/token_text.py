@@ -22,6 +22,8 @@ def text_sizes(tokenizer: PreTrainedTokenizerBase) -> dict[str, np.ndarray]:
     tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
     if _decoders(tokenizer) & {"ByteLevel"}:
         sizes = _byte_level(tokens)
+        for number, token in tokenizer.added_tokens_decoder.items():  # written as they are, not as bytes
+            sizes[number] = _sizes(token.content)
     else:
         sizes = np.array([_sizes(text) for text in _texts(tokenizer, tokens)], dtype=np.int64).reshape(-1, 2)
     sizes[tokenizer.all_special_ids] = 0

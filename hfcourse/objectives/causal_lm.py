@@ -16,6 +16,9 @@ from hfcourse.native import reads_both_ways
 from hfcourse.objectives.base import Batch, Objective, Output
 from hfcourse.peft.wrap import unwrapped
 
+_FAR = 1024.0
+"""Times the states that a model has: beyond every bound, and exact in any precision."""
+
 
 class CausalLM(Objective):
     """Cross entropy of the token that comes next.
@@ -72,11 +75,16 @@ def _output(nll: Tensor, labels: Tensor, need_logits: bool) -> Output:
 
 
 @contextmanager
-def states_for_logits(model: Any) -> Iterator[None]:
-    """Within the block a causal class answers with its last states (B, T, H) for logits. No weight or hook changes."""
+def states_for_logits(model: Any, times: float = 1.0) -> Iterator[None]:
+    """Within the block a causal class answers with its last states (B, T, H) for logits. No weight or hook changes.
+
+    Args:
+        model: of transformers.
+        times: what the states are multiplied by.
+    """
     projection = model.get_output_embeddings()
     # What stands in an instance's own dictionary is found before its class.
-    projection.__dict__["forward"] = lambda states: states
+    projection.__dict__["forward"] = lambda states: states if times == 1 else states * times
     try:
         yield
     finally:
@@ -85,7 +93,10 @@ def states_for_logits(model: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def _only_projects(model: Any) -> bool:
-    """Tried on two tokens: some classes bound or scale their logits afterwards (Gemma 2)."""
+    """Tried on two tokens: some classes bound their logits afterwards (Gemma 2).
+
+    A model at its start has logits too small to show a bound, so states are tried that are far from nothing, too.
+    """
     projection = model.get_output_embeddings()
     ids = [number for number in range(3) if number != model.config.get_text_config().pad_token_id][:2]
     inputs = {"input_ids": torch.tensor([ids], device=projection.weight.device), "use_cache": False}
@@ -95,7 +106,9 @@ def _only_projects(model: Any) -> bool:
         logits = model(**inputs).logits
         with states_for_logits(model):
             states = model(**inputs).logits
+        with states_for_logits(model, _FAR):
+            far = model(**inputs).logits
     finally:
         model.train(was_training)
-    fits = states.shape[-1] == projection.weight.shape[1]
+    fits = states.shape[-1] == projection.weight.shape[1] and torch.allclose(far / _FAR, states, rtol=1e-3, atol=1e-3)
     return fits and torch.allclose(projection(states), logits, rtol=1e-3, atol=1e-3)

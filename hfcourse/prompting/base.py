@@ -27,6 +27,8 @@ class ModelScorer(ABC):
         chat: the texts hold their special tokens already.
     """
 
+    writes = True
+
     def __init__(
         self, model: Any, tokenizer: PreTrainedTokenizerBase, *, max_length: int, batch_tokens: int, chat: bool = False
     ) -> None:
@@ -64,6 +66,8 @@ class ModelScorer(ABC):
         Raises:
             DataError: a prompt that leaves no room for an answer. ModelError: the model cannot write.
         """
+        if how.temperature:
+            torch.manual_seed(how.seed)
         return _in_order(
             len(prompts), self._written([Prompt(shared=p.shared, query=p.query) for p in prompts], how), done
         )

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from hfcourse.errors import DataError, ModelError
+from hfcourse.prompting import judging
 from hfcourse.prompting.rendering import Row
 from hfcourse.prompting.requests import Generation, Prompt
 from hfcourse.prompting.templates import Template
@@ -142,7 +143,14 @@ class Composer:
         """Question and answer of an example."""
         shown = self.template.as_example
         question = shown.ask(example)
-        return (shown.answers(example)[question] if isinstance(question, int) else question), shown.answer_text(example)
+        if not isinstance(question, int):
+            return question, shown.answer_text(example)
+        choices = shown.answers(example)
+        if not 0 <= question < len(choices):
+            raise DataError(
+                f"task {shown.name}, text: an example gives the number {question}, and there are {len(choices)} choices"
+            )
+        return choices[question], shown.answer_text(example)
 
     def _written(self, examples: Sequence[Row]) -> str:
         """The examples as plain text; those of a fixed draw are written once."""
@@ -174,7 +182,7 @@ class Composer:
         several = gold if isinstance(gold, list) else [gold]
         if template.output != "multiple_choice":
             return [choices[one] if choices and isinstance(one, int) else str(one) for one in several]
-        if all(use.name in {"pearson", "spearman"} for use in template.metrics):
+        if judging.by_number(template.metrics):
             return -1  # judged by its number, which need not be that of a choice
         places = [choices.index(one) if one in choices else one for one in several]
         for one in places:
@@ -191,13 +199,18 @@ def _emptied(row: Row, text: str) -> Row:
     return {name: text if isinstance(value, str) else value for name, value in row.items()}
 
 
+def _no_chat(error: Exception) -> ModelError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ModelError(f"--chat: the tokenizer's chat template refuses the conversation ({reason}): leave out --chat")
+
+
 def chat_of(tokenizer: Any) -> Chat:
     """How a tokenizer writes a conversation.
 
     Where its template knows no system turn, the description begins the first question.
 
     Raises:
-        ModelError: it has no chat template.
+        ModelError: it has no chat template. The function: the template refuses the conversation.
     """
     from jinja2 import TemplateError
 
@@ -210,11 +223,14 @@ def chat_of(tokenizer: Any) -> Chat:
     def chat(messages: list[dict[str, str]], answer_follows: bool) -> str:
         try:
             return written(messages, answer_follows)
-        except TemplateError:
+        except TemplateError as error:
             first, *rest = messages
             if first["role"] != "system" or not rest:
-                raise
+                raise _no_chat(error) from error
             joined = f"{first['content']}\n\n{rest[0]['content']}"
-            return written([rest[0] | {"content": joined}, *rest[1:]], answer_follows)
+            try:
+                return written([rest[0] | {"content": joined}, *rest[1:]], answer_follows)
+            except TemplateError as again:
+                raise _no_chat(again) from again
 
     return chat

@@ -22,7 +22,7 @@ def written(
     Args:
         model: a causal or seq2seq model, perhaps with an adapter.
         tokenizer: its own.
-        how: greedy or not, and where to stop. A temperature draws from torch's own generator.
+        how: greedy or not, and where to stop. A temperature draws from torch's own generator, as it stands.
         inputs: of the model's ``generate``.
         start: tokens that stand before the answer in what ``generate`` gives back.
         pad: stands behind an answer that is done.

@@ -220,8 +220,13 @@ DEFAULT = {
 """lm-evaluation-harness's metrics of a task that names none."""
 
 
+def by_number(uses: Sequence[MetricUse]) -> bool:
+    """Whether answers are judged by how near their number is: the target need be none of the choices."""
+    return all(use.name in {"pearson", "spearman"} for use in uses)
+
+
 def check_numbers(uses: Sequence[MetricUse], choices: Sequence[str], task: str) -> None:
-    """Refuse a correlation over choices that are no numbers."""
+    """Refuse a correlation over choices, or a target, that are no numbers."""
     wanted = [use.name for use in uses if use.name in {"pearson", "spearman"}]
     if wanted and not all(_is_number(choice) for choice in choices):
         raise ConfigError(f"task {task}: {wanted[0]} needs choices that are numbers, not {', '.join(choices)[:60]!r}")

@@ -22,13 +22,16 @@ def per_token(scores: Sequence[OptionScore]) -> list[float]:
 
 
 def per_character(scores: Sequence[OptionScore], texts: Sequence[str]) -> list[float]:
-    """By the length of the option's text without what delimits it: ``acc_norm`` of lm-evaluation-harness."""
-    return [score.logprob / len(text) for score, text in zip(scores, texts, strict=True)]
+    """By the length of the option's text without what delimits it: ``acc_norm`` of lm-evaluation-harness.
+
+    A choice without text is never the best one, as there.
+    """
+    return [_share(score, len(text)) for score, text in zip(scores, texts, strict=True)]
 
 
 def per_byte(scores: Sequence[OptionScore], texts: Sequence[str]) -> list[float]:
     """By the bytes of that text in UTF-8: ``acc_bytes`` of lm-evaluation-harness."""
-    return [score.logprob / len(text.encode()) for score, text in zip(scores, texts, strict=True)]
+    return [_share(score, len(text.encode())) for score, text in zip(scores, texts, strict=True)]
 
 
 def against_unconditional(scores: Sequence[OptionScore], unconditional: Sequence[OptionScore]) -> list[float]:
@@ -59,6 +62,10 @@ def best(values: Sequence[float]) -> int:
     """The number of the largest value; of equal ones, the first."""
     largest = max(values)
     return next(number for number, value in enumerate(values) if value >= largest - _TIE)
+
+
+def _share(score: OptionScore, length: int) -> float:
+    return score.logprob / length if length else -math.inf
 
 
 def _normalised(logs: Sequence[float]) -> list[float]:

@@ -64,9 +64,15 @@ def _load(path: Path, trust: bool, above: tuple[Path, ...]) -> dict[Path, Templa
             reason = unknown("task", str(name), known) if known else f"no task {name!r} in this folder"
             raise top.refused(f"task.{number}", reason)
         for file in known[name]:
-            found |= _load(file, trust, (*above, path))
+            found = joined(found, _load(file, trust, (*above, path)))
     group = str(top.plain("group") or path.stem)
     return {file: replace(one, groups=(*one.groups, group)) for file, one in found.items()}
+
+
+def joined(some: Mapping[Path, Template], more: Mapping[Path, Template]) -> dict[Path, Template]:
+    """Both together; a task that is in both counts in the groups of both."""
+    twice = {file: replace(one, groups=(*some[file].groups, *one.groups)) for file, one in more.items() if file in some}
+    return {**some, **more, **{f: replace(one, groups=tuple(dict.fromkeys(one.groups))) for f, one in twice.items()}}
 
 
 def _siblings(path: Path) -> dict[str, list[Path]]:
@@ -97,7 +103,7 @@ class _Reader:
         for key in ("doc_to_text", "doc_to_target"):
             if self.top.plain(key) is None:
                 raise ConfigError(f"{self.path}: {key} is missing")
-        if self.top.plain("repeats") not in {None, 1}:
+        if self.top.plain("repeats", 1) != 1:
             raise self.top.refused("repeats", "every question is asked once")
         if self.top.plain("unsafe_code"):
             raise self.top.refused("unsafe_code", "answers are not run")
@@ -174,7 +180,7 @@ class _Reader:
             raise ConfigError(f"{self.path}: test_split or validation_split is missing")
         shots = self.top.mapping("fewshot_config").get("split") or self._text(self.top, "fewshot_split")
         shots = shots or splits["training"] or splits["validation"] or splits["test"]
-        process = self._value(self.top, "process_docs") if "process_docs" in self.top else None
+        process = self._process(self.top)
         shown = self.top.under("fewshot_config")
         return Source(
             data=path,
@@ -184,9 +190,16 @@ class _Reader:
             split=split,
             shots=str(shots),
             process=process,
-            shots_process=self._value(shown, "process_docs") if "process_docs" in shown else process,
+            shots_process=self._process(shown) or process,
             by_library=path in _READERS or bool(options),
         )
+
+    def _process(self, entry: Entry) -> Callable[..., Any] | None:
+        """A table -> the table that is used."""
+        found = entry.plain("process_docs")
+        if found is not None and not isinstance(found, Function):
+            raise entry.refused("process_docs", f"expected !function file.name, not {found!r}")
+        return None if found is None else self._function(entry, "process_docs", found)
 
     def _examples(self) -> tuple[dict[str, Any], tuple[Any, ...], str]:
         """What examples have otherwise than the question, those written by hand, and how they are chosen."""
@@ -214,7 +227,10 @@ class _Reader:
         stop = [until] if isinstance(until, str) else until
         if not isinstance(stop, list) or not all(isinstance(one, str) for one in stop):
             raise entry.refused("until", "expected text or a list of texts")
-        longest = entry.whole("max_gen_toks") or entry.whole("max_new_tokens") or _MAX_TOKENS
+        named = next((name for name in ("max_gen_toks", "max_new_tokens") if name in entry), "")
+        longest = entry.whole(named) if named else _MAX_TOKENS
+        if not longest:
+            raise entry.refused(named, "an answer has 1 token or more")
         sampled = bool(entry.plain("do_sample"))
         temperature = entry.number("temperature", 1.0 if sampled else 0.0)
         if temperature and "do_sample" in entry and not sampled:

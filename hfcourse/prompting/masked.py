@@ -52,6 +52,8 @@ class MaskedScorer(ModelScorer):
         ModelError: the tokenizer cannot say which characters a token stands for.
     """
 
+    writes = False
+
     def __init__(
         self,
         model: Any,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hfcourse.errors import ModelError
 from hfcourse.prompting.requests import OptionScore
 
 
@@ -80,11 +81,19 @@ class Reading:
         self.counts.append(len(option))
 
     def scores(self, logits: Tensor) -> list[OptionScore]:
-        """How likely each option is, from logits (M, V)."""
+        """How likely each option is, from logits (M, V).
+
+        Raises:
+            ModelError: logits that are no numbers.
+        """
         log_probabilities = logits.log_softmax(dim=-1, dtype=torch.float32)
         rows = torch.tensor(self.rows, device=logits.device)
         targets = torch.tensor(self.targets, device=logits.device)
         told = log_probabilities[rows, targets].double().cpu().numpy()
+        if np.isnan(told).any():
+            raise ModelError(
+                "the model's logits are no numbers (NaN): its weights are damaged, or need --precision fp32"
+            )
         likeliest = (logits.argmax(dim=-1)[rows] == targets).cpu().numpy()
         starts = np.cumsum([0, *self.counts[:-1]])
         sums, greedy = np.add.reduceat(told, starts), np.logical_and.reduceat(likeliest, starts)

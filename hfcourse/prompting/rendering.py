@@ -87,7 +87,7 @@ def value(field: Field, row: Row, where: str, *, numbers: bool = False, lists: b
     if field in row:
         return row[field]
     text = render(field, row, where)
-    if numbers and text.isdigit():
+    if numbers and text.isdecimal():
         return int(text)
     if lists and len(text) >= 2 and text[0] == "[" and text[-1] == "]":
         try:

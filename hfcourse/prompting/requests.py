@@ -43,6 +43,8 @@ class Generation:
     """An answer ends before the first of these."""
     temperature: float = 0.0
     """0: always the likeliest token."""
+    seed: int = 0
+    """Decides what a temperature draws."""
 
 
 class Scorer(Protocol):
@@ -50,6 +52,8 @@ class Scorer(Protocol):
 
     max_length: int
     """Tokens that fit: prompt and answer together."""
+    writes: bool
+    """Whether it can generate; a masked model only compares options."""
 
     def count(self, text: str) -> int:
         """Tokens of a text, special ones not counted."""

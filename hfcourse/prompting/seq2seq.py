@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from hfcourse.data.batching import plan
+from hfcourse.errors import ModelError
 from hfcourse.prompting.base import ModelScorer
 from hfcourse.prompting.generation import written
 from hfcourse.prompting.plain import Collected, Text, padded, read, texts_of
@@ -28,6 +29,9 @@ class Seq2SeqScorer(ModelScorer):
 
     A prompt is encoded once for all of its options. The encoder sees the special tokens that the tokenizer adds; an
     option has none, its end is not scored. A suffix is read as part of its option.
+
+    Raises:
+        ModelError: the model has no token that answers begin with.
     """
 
     def __init__(
@@ -43,7 +47,13 @@ class Seq2SeqScorer(ModelScorer):
         self.special = not chat
         # Soft prompts of peft's stand in front of what the encoder reads: it must be called through them.
         self.encodes_once = not getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-        self.start = int(self.inner.generation_config.decoder_start_token_id)
+        start = self.inner.generation_config.decoder_start_token_id
+        if start is None:
+            raise ModelError(
+                f"{type(self.inner).__name__} does not say how its answers begin: set decoder_start_token_id in its "
+                "generation_config.json"
+            )
+        self.start = int(start)
 
     def _scored(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, list[OptionScore]]]:
         for questions in self._batches(self._questions(prompts)):

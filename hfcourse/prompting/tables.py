@@ -46,13 +46,13 @@ def read(template: Template, *, data_dir: str | None = None, limit: int = 0, nee
     splits = _splits(source, source.data, data_dir)
     table = _split(splits, source.split, template.name)
     template = _with_classes(template, table)
-    rows = _processed(table, source.process)
+    rows = _processed(table, source.process, template.name)
     rows = rows if not limit or limit >= len(rows) else _first(rows, limit)
     if template.samples or not need_examples:
         return Tables(template, rows, template.samples, "its samples")
     other, colon, name = source.shots.rpartition(":")
     pool = _split(_splits(source, other, data_dir) if colon else splits, name, template.name)
-    return Tables(template, rows, _processed(pool, source.shots_process), f"split {name!r}")
+    return Tables(template, rows, _processed(pool, source.shots_process, template.name), f"split {name!r}")
 
 
 def _splits(source: Source, data: str, data_dir: str | None) -> Mapping[str, datasets.Dataset]:
@@ -104,8 +104,15 @@ def _split(splits: Mapping[str, datasets.Dataset], name: str, task: str) -> data
     return splits[found]
 
 
-def _processed(table: Any, process: Any) -> Sequence[Row]:
-    return table if process is None else process(table)  # type: ignore[no-any-return]
+def _processed(table: Any, process: Any, task: str) -> Sequence[Row]:
+    found = table if process is None else process(table)
+    if not hasattr(found, "__getitem__") or not hasattr(found, "__len__"):
+        raise DataError(
+            f"task {task}: its process_docs gives back a {type(found).__name__}: a table or a list is needed"
+        )
+    if not len(found):
+        raise DataError(f"task {task}: its process_docs leaves no row")
+    return found  # type: ignore[no-any-return]
 
 
 def _first(rows: Any, limit: int) -> Sequence[Row]:

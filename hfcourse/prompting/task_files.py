@@ -142,7 +142,10 @@ def _parsed(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         loader.dispose()
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected `key: value` lines of a task")
-    return values, {"": str(path)} | dict(_lines(node, path, ""))
+    try:
+        return values, {"": str(path)} | dict(_lines(node, path, ""))
+    except RecursionError as error:
+        raise ConfigError(f"{path}: a value holds itself: take out its alias (*)") from error
 
 
 def _loader(folder: Path) -> type[yaml.SafeLoader]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from hfcourse.errors import ConfigError, DataError
-from hfcourse.prompting import answers, tables
+from hfcourse.errors import ConfigError, DataError, ModelError
+from hfcourse.prompting import answers, judging, tables
 from hfcourse.prompting.compose import Chat, Composer, Question
 from hfcourse.prompting.draws import Draw, Neighbours, Select
 from hfcourse.prompting.judging import METRICS, MetricUse
@@ -72,6 +72,7 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
 
     Raises:
         ConfigError, DataError: a task that is unknown, cannot be read or does not fit its data.
+        ModelError: a task whose answers are written, of a model that cannot write.
         Interrupted: a signal; it goes on with --resume.
     """
     from hfcourse.engine.progress import say
@@ -81,9 +82,11 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
     if run.finished or not run.is_main:  # one process asks
         return
     began = time.perf_counter()
-    cells = [cell for task in _read(wanted) for cell in _cells(task, wanted)]
+    cells = [cell for task in _read(wanted, scorer) for cell in _cells(task, wanted)]
     for cell in cells:  # a mistake in the last task is better known before the first is answered
-        _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0))
+        first = _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0))
+        template = cell.tables.template
+        judging.check_numbers(template.metrics, [*first.choices, first.target], template.name)
     found = []
     for number, cell in enumerate(cells, start=1):
         records = _records(cell, scorer, run, wanted, chat)
@@ -94,10 +97,15 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
     fewshot_scores.write(found, [cell.tables.template for cell in cells], run, time.perf_counter() - began)
 
 
-def _read(wanted: Wanted) -> Iterator[Tables]:
+def _read(wanted: Wanted, scorer: Scorer) -> Iterator[Tables]:
     """Every task with its rows."""
     names = wanted.tasks or prompted.DEFAULT
     templates, members = prompted.choose(names, wanted.folders, trust=wanted.trust_task_code)
+    if not scorer.writes:
+        templates = _compared(templates, members if wanted.tasks else {one.name for one in templates})
+    for name in wanted.metrics:
+        if not any(name in {use.name for use in _with_metrics(one, wanted.metrics)} for one in templates):
+            raise ConfigError(f"metrics: none of the tasks can be judged by {name}: leave it out")
     reached = 0
     missing: list[DataError] = []
     for template in templates:
@@ -119,8 +127,26 @@ def _read(wanted: Wanted) -> Iterator[Tables]:
         say(f"{len(missing)} tasks left out, the first because {missing[0]}")
 
 
+def _compared(templates: Sequence[Template], optional: Collection[str]) -> list[Template]:
+    """The tasks that a model can answer that does not write; of a whole family the others are left out."""
+    from hfcourse.engine.progress import say
+
+    kept = [one for one in templates if one.output != "generate_until"]
+    out = [one.name for one in templates if one.output == "generate_until"]
+    named = [name for name in out if name not in optional]
+    if named or not kept:
+        raise ModelError(
+            f"task {(named or out)[0]}: its answers are generated, and the model does not write: leave it out"
+        )
+    if out:
+        say(f"{len(out)} tasks left out, as the model does not write: {', '.join(out)}")
+    return kept
+
+
 def _with_metrics(template: Template, names: Sequence[str]) -> tuple[MetricUse, ...]:
     """The task's metrics and those that the user adds, where they fit it."""
+    if judging.by_number(template.metrics):
+        return template.metrics
     own = {use.name for use in template.metrics}
     more = [name for name in names if name not in own and template.output in METRICS[name].outputs]
     return (*template.metrics, *(MetricUse(name=name) for name in more))
@@ -184,7 +210,8 @@ def _records(cell: Cell, scorer: Scorer, run: RunFolder, wanted: Wanted, chat: C
     questions = [composer.question(row, n, _shown(cell, n)) for n, row in enumerate(cell.tables.rows)]
     asked = {q.number: answers.prompts(template, q, wanted.unconditional) for q in questions if q.fits}
     with Kept(run, cell.name) as kept:
-        given = kept.ask([prompt for prompts in asked.values() for prompt in prompts], scorer, composer.generation)
+        how = replace(composer.generation, seed=cell.draw.seed)
+        given = kept.ask([prompt for prompts in asked.values() for prompt in prompts], scorer, how)
 
     def record(question: Question) -> dict[str, Any]:
         if not question.fits:

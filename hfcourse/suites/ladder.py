@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hfcourse.data import loading
+from hfcourse.errors import ConfigError
 from hfcourse.prompting.compose import Composer
 from hfcourse.prompting.tables import read
 from hfcourse.run_folder import RunFolder
@@ -52,7 +53,10 @@ def write_corpus(run: RunFolder, translations: str, *, seed: int, limit: int = 0
 
 def _lists(task: str, rng: random.Random) -> Iterator[str]:
     """Documents of examples, each pair in several of them."""
-    (template,), _ = prompted.choose([task], {})
+    templates, _ = prompted.choose([task], {})
+    if len(templates) != 1:
+        raise ConfigError(f"translations is {task}, which is {len(templates)} tasks: name one, as in cldr/phrases")
+    (template,) = templates
     found = read(template, limit=1)
     composer = Composer(found.template, _Unbounded())
     for _ in range(_COPIES):

@@ -175,8 +175,11 @@ def choose(
         trust: whether task files may run Python.
 
     Raises:
-        ConfigError: an unknown task; two tasks under one name.
+        ConfigError: an unknown task or builder; two tasks under one name.
     """
+    for builder in folders:
+        if builder and builder not in loading.builders():
+            raise ConfigError(f"data_dir: {unknown('builder', builder, loading.builders())}")
     found: dict[str, tuple[str, Template]] = {}
     members: set[str] = set()
     for name in names:
@@ -220,7 +223,10 @@ def _members(name: str, folders: Mapping[str, str], trust: bool) -> dict[str, Te
     files = [file for file in files if not file.name.startswith(("_", "."))]  # those are included by others
     if not files:
         raise ConfigError(f"{path}: no task files (*.yaml) here")
-    return {str(file): one for some in files for file, one in lm_eval.load(some, trust=trust).items()}
+    found: dict[Path, Template] = {}
+    for some in files:
+        found = lm_eval.joined(found, lm_eval.load(some, trust=trust))
+    return {str(file): one for file, one in found.items()}
 
 
 def _of_family(builder: str, name: str) -> Template:

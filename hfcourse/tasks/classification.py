@@ -294,7 +294,10 @@ class Labelled:
 
 
 def encode_texts(columns: dict[str, list[Any]], tokenizer: Any, max_length: int) -> dict[str, list[Any]]:
-    """Token ids of one or two texts a row, cut at `max_length` from the end of the longer one; ``cut`` says where."""
+    """Token ids of one or two texts a row, cut at `max_length` from the end of the longer one; ``cut`` says where.
+
+    A text without any token (an empty one, where a tokenizer adds nothing) is read as the token that ends texts.
+    """
     first = [str(text) if text is not None else "" for text in columns["first"]]
     second = [str(text) if text is not None else "" for text in columns["second"]] if "second" in columns else None
     encoded = tokenizer(first, second, truncation=True, max_length=max_length, return_attention_mask=False)
@@ -309,6 +312,10 @@ def encode_texts(columns: dict[str, list[Any]], tokenizer: Any, max_length: int)
         )
         for n, ids in zip(full, again["input_ids"], strict=True):
             cut[n] = len(ids) > max_length
+    end = tokenizer.pad_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    for n in [n for n, ids in enumerate(encoded["input_ids"]) if not ids]:
+        for name, rows in encoded.items():
+            rows[n] = [end if name == "input_ids" else 0]
     return {**dict(encoded), "cut": cut}
 
 

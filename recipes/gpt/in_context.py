@@ -116,7 +116,7 @@ def main(config: Config, run: RunFolder) -> None:
     words = config.tokenizer
     if config.model in models.PRESETS and not words:
         words = str(run.path / "tokenizer")
-        tokenizers.train_once(tokenizers.texts_of("pydocs/text"), tokenizers.TokenizerConfig(), Path(words))
+        tokenizers.for_model(config.model, "", Path(words))
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     net, tokenizer = models.load(config.model, tokenizer=words, revision=config.revision, seed=config.seed, dtype=dtype)
     asked = scorer(net, tokenizer, batch_tokens=config.batch_tokens, cache=config.cache, chat=config.chat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from hfcourse.data import tokenizers
 from hfcourse.data.token_text import is_lossless, text_sizes
@@ -40,6 +40,15 @@ def test_ours_keep_every_byte(kind: str) -> None:
     assert sizes["bytes"][tokenizer.eos_token_id] == sizes["bytes"][tokenizer.pad_token_id] == 0
     # What is unknown is taken for one character of one byte.
     assert sizes["bytes"][tokenizer.unk_token_id] == sizes["characters"][tokenizer.unk_token_id] == 1
+
+
+def test_added_tokens_are_text_as_they_stand() -> None:
+    """GPT-NeoX's kind has runs of spaces beside its byte pairs."""
+    tokenizer = tokenizers.train(TEXTS, TokenizerConfig(kind="bpe", style="gpt", lowercase=False, vocab_size=300))
+    tokenizer.add_tokens([AddedToken("    ", normalized=False), AddedToken("été", normalized=False)])
+    text, sizes = "ab    été ab", text_sizes(tokenizer)
+    ids = tokenizer(text)["input_ids"]
+    assert sizes["bytes"][ids].sum() == 14 and sizes["characters"][ids].sum() == 12
 
 
 def test_sentencepiece_with_lone_bytes() -> None:

@@ -86,6 +86,16 @@ def test_equals_the_native_loss(name: str, chunk: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(judged.losses["causal_lm"], full.loss, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bound_is_seen_where_logits_are_still_small(dtype: torch.dtype) -> None:
+    """Gemma 2's own bound (30) does nothing to a model at its start, and much to one that has learned."""
+    settings = {"vocab_size": VOCABULARY, "dtype": dtype} | FAMILIES["gemma2"]
+    for name, projects in (("gemma2", False), ("llama", True), ("granite", True)):
+        more = settings | ({"final_logit_softcapping": 30.0} if name == "gemma2" else FAMILIES[name])
+        fresh = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **more)).to(dtype)
+        assert bound(fresh).projects == projects
+
+
 def test_padding_and_labels_that_are_left_out() -> None:
     model, (windows, batch) = causal("llama"), blocks()
     mask = torch.ones_like(windows)

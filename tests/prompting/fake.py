@@ -10,6 +10,8 @@ from hfcourse.prompting.requests import Generation, OptionScore, Prompt
 class Parrot:
     """Finds an option the likelier the more often the prompt holds it; generates the prompt's last word, and a line."""
 
+    writes = True
+
     def __init__(self, max_length: int = 10_000, stop_after: int | None = None) -> None:
         self.max_length = max_length
         self.stop_after = stop_after

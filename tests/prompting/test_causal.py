@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -226,10 +227,9 @@ def test_a_temperature_draws() -> None:
     tokens = tokenizer("eos")
     ours = scorer(model("gpt2", tokens), tokens)
     asked, how = [Prompt(query="the cat")] * 4, Generation(max_new_tokens=5, stop=(), temperature=3.0)
-    torch.manual_seed(0)
     first = ours.generate(asked, how)
-    torch.manual_seed(0)
     assert ours.generate(asked, how) == first and len(set(first)) == 4
+    assert ours.generate(asked, replace(how, seed=1)) != first
 
 
 def test_errors_are_one_line() -> None:
@@ -251,6 +251,10 @@ def test_errors_are_one_line() -> None:
     with pytest.raises(DataError, match="prompt 0 has 34 tokens with its answer, and the model takes 32"):
         scorer(model("gpt2", tokens, n_positions=32), tokens).generate([Prompt(query="!")], Generation())
     assert ours.log_likelihoods([]) == [] and ours.generate([], Generation()) == []
+    damaged = model("gpt2", tokens)
+    torch.nn.init.constant_(damaged.get_output_embeddings().weight, torch.nan)
+    with pytest.raises(ModelError, match="no numbers"):
+        scorer(damaged, tokens).log_likelihoods([Prompt(query="a", options=(" good", " bad"))])
     bare = tokenizer("masks")
     with pytest.raises(ModelError, match="prompt 0 is empty before its options, and the tokenizer has neither"):
         CausalScorer(lm, bare, max_length=40, batch_tokens=64).log_likelihoods([Prompt(query="", options=("a", "b"))])

@@ -73,6 +73,12 @@ def test_choices_that_are_beginnings() -> None:
     assert asked.gold == 0
 
 
+def test_a_number_that_is_no_choice_of_an_example() -> None:
+    row = {"q": "0", "label": 0}
+    with pytest.raises(DataError, match="an example gives the number 1999, and there are 2 choices"):
+        Composer(template(text="{{q}}"), Parrot()).question(row, 0, [row | {"q": "1999"}])
+
+
 def test_gold_by_name_by_list_and_missing() -> None:
     def gold(target: Any, row: dict[str, Any]) -> Any:
         return Composer(template(target=target), Parrot()).question(row, 4, []).gold
@@ -139,3 +145,15 @@ def test_chat_has_examples_as_turns(system: bool, begin: str) -> None:
     assert prompt.shared == f"{begin}Q: one\nA:<a>no" and prompt.options == ("no", "yes")
     with pytest.raises(ModelError, match="no chat template"):
         chat_of(object())
+
+
+def test_a_conversation_that_the_template_refuses_is_one_line() -> None:
+    class Stubborn(Chatty):
+        def apply_chat_template(self, *_: Any, **__: Any) -> str:
+            from jinja2 import TemplateError
+
+            raise TemplateError("roles must\nalternate")
+
+    for description in ("", "Say it."):
+        with pytest.raises(ModelError, match=r"refuses the conversation \(roles must alternate\): leave out --chat"):
+            Composer(template(description=description), Parrot(), chat=chat_of(Stubborn(True))).question(ROW, 0, [])

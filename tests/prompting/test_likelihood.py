@@ -23,6 +23,8 @@ def test_lengths() -> None:
     assert likelihood.per_byte(options, texts) == [-6 / 8, -2]
     assert likelihood.best(likelihood.total(options)) == 1
     assert likelihood.best(likelihood.per_token(options)) == 0
+    for way in (likelihood.per_character, likelihood.per_byte):
+        assert way(options, ["", "ok"]) == [-math.inf, -2]  # a choice without text is none
     with pytest.raises(ValueError, match="shorter"):
         likelihood.per_byte(options, ["one"])
 

@@ -183,6 +183,9 @@ def test_defaults_are_the_harness_own(folder: Path) -> None:
         ("fewshot_config:\n  doc_to_audio: q", 3, "doc_to_audio"),
         ("fewshot_config:\n  samples: {q: 1}", 3, "expected a list of rows"),
         ("repeats: 3", 2, "every question is asked once"),
+        ("repeats: [1]", 2, "every question is asked once"),
+        ("process_docs: prepare", 2, "expected !function"),
+        ("generation_kwargs:\n  max_gen_toks: 0", 3, "1 token or more"),
         ("metric_list:\n  - metric: acc\n  - metric: rouge", 4, "'rouge'"),
         ("metric_list:\n  - metric: acc\n    aggregation: median", 4, "'median'"),
         ("metric_list:\n  - metric: acc\n    higher_is_better: false", 4, "that is True"),
@@ -217,6 +220,7 @@ def test_a_line_of_an_included_file_is_named_with_that_file(folder: Path) -> Non
 
 def test_files_that_are_none(folder: Path) -> None:
     (folder / "circle.yaml").write_text("include: circle.yaml\n")
+    (folder / "self.yaml").write_text("metadata: &a [*a]\n")
     (folder / "torn.yaml").write_text("task: a\ndoc_to_text: 'x\n")
     (folder / "list.yaml").write_text("- a\n")
     (folder / "short.yaml").write_text("task: a\ndataset_path: json\n")
@@ -228,6 +232,7 @@ def test_files_that_are_none(folder: Path) -> None:
         "short": "doc_to_text is missing",
         "bad": "not a Jinja template",
         "none": "cannot read the task",
+        "self": "a value holds itself",
     }.items():
         with pytest.raises(ConfigError, match=reason):
             load(folder / f"{name}.yaml")
@@ -285,6 +290,16 @@ def test_csv_and_parquet(folder: Path) -> None:
         text = CHOICE.replace("dataset_path: json", f"dataset_path: {kind}").replace(".jsonl", f".{kind}")
         (folder / "other.yaml").write_text(text.replace("train: train", "train: test"))
         assert first(folder / "other.yaml", 0).gold == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"), [("return docs.filter(lambda row: False)", "no row"), ("pass", "NoneType")]
+)
+def test_a_process_that_leaves_nothing(body: str, reason: str, folder: Path) -> None:
+    (folder / "prepare.py").write_text(f"def rows(docs):\n    {body}\n")
+    (folder / "odd.yaml").write_text("include: choice.yaml\nprocess_docs: !function prepare.rows\n")
+    with pytest.raises(DataError, match=rf"process_docs .*{reason}"):
+        tables.read(load(folder / "odd.yaml", trust=True))
 
 
 def test_a_group_names_its_tasks(folder: Path) -> None:

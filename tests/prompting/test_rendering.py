@@ -20,6 +20,8 @@ def test_a_template_a_column_and_a_value() -> None:
 def test_digits_and_lists_only_where_they_are_asked_for() -> None:
     assert rendering.value("{{label}}", ROW, "here") == "1"
     assert rendering.value("{{label}}", ROW, "here", numbers=True) == 1
+    assert rendering.value("{{x}} ", {"x": "²"}, "here", numbers=True) == "² "
+    assert rendering.value("{{x + ''}}", {"x": "²"}, "here", numbers=True) == "²"  # a digit, and no number
     assert rendering.value("{{options}}", ROW, "here") == "['x', 'y']"
     assert rendering.value("{{options}}", ROW, "here", lists=True) == ["x", "y"]
     assert rendering.value("[not a list]", ROW, "here", lists=True) == "[not a list]"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
-from hfcourse.errors import DataError
+from hfcourse.errors import DataError, ModelError
 from hfcourse.prompting.requests import Generation, OptionScore, Prompt
 from hfcourse.prompting.scorer import scorer
 from hfcourse.prompting.seq2seq import Seq2SeqScorer
@@ -81,6 +81,12 @@ def test_written_answers_equal_one_at_a_time() -> None:
                 said.append(int(lm(input_ids=ids, decoder_input_ids=torch.tensor([said])).logits[0, -1].argmax()))
         assert answer == str(tokens.decode(said[1:], skip_special_tokens=True)).split("er")[0]
     assert len(set(answers)) > 5
+
+
+def test_a_model_that_does_not_say_how_answers_begin() -> None:
+    tokens = tokenizer("end")
+    with pytest.raises(ModelError, match="set decoder_start_token_id"):
+        scorer(model("bart", tokens, decoder_start_token_id=None), tokens)
 
 
 def test_too_long_is_one_line() -> None:

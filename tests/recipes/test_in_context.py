@@ -123,6 +123,12 @@ def test_the_command_line(task: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         (["--model", "gpt2", "--tasks", "glue/rte"], DataError, "folder that holds RTE"),
         (["--model", "gpt2", "--shots", "9"], DataError, "9 examples are asked for"),
         (["--model", "bert", "--task", "write.yaml", "--shots", "0"], ModelError, "does not write"),
+        (
+            ["--model", "bert", "--task", "write.yaml", "--metrics", "acc"],
+            ModelError,
+            "task w: its answers are generated",
+        ),
+        (["--model", "gpt2", "--task", "write.yaml", "--metrics", "acc"], ConfigError, "can be judged by acc"),
         (["--model", "gpt2", "--strict", "--shots", "7", "--task", "long.yaml"], DataError, "leave out --strict"),
     ],
 )
@@ -146,6 +152,14 @@ def test_mistakes_are_one_line(
     with pytest.raises(kind) as error:
         run(tmp_path / "run", *given)
     assert reason in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_preset_gets_a_tokenizer_of_its_own_kind(task: Path, tmp_path: Path, packages: Path) -> None:
+    done = run(
+        tmp_path / "run", "--model", "gpt2-tiny", "--task", str(task), "--shots", "0", "--metrics", "acc_mutual_info"
+    )
+    assert done.finished  # what is asked without a question begins with the end of a text, which BERT's kind has not
+    assert "<|endoftext|>" in (done.path / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8")
 
 
 def test_settings_that_contradict_each_other() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hfcourse import disk
-from hfcourse.errors import ConfigError, DataError, Interrupted
+from hfcourse.errors import ConfigError, DataError, Interrupted, ModelError
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites import fewshot
 from tests.prompting.fake import Parrot
@@ -218,6 +218,41 @@ def test_each_way_of_choosing_examples(select: str, folder: Path, wanted: Wanted
             assert record["prompt"].count("red") == record["prompt"].count("blue") == 1
         if select == "first":
             assert record["prompt"].startswith("thing0 is blue\nthing1 is red\n")
+
+
+def test_a_correlation_of_words_is_refused(folder: Path, wanted: Wanted) -> None:
+    (folder / "odd.yaml").write_text("include: colours.yaml\ntask: odd\nmetric_list: [{metric: pearson}]\n")
+    with pytest.raises(ConfigError, match="task odd: pearson needs choices that are numbers, not 'red, blue"):
+        fewshot.judge(replace(wanted, tasks=(str(folder / "odd.yaml"),)), Parrot(), run(folder, wanted))
+
+
+def test_an_added_metric_leaves_a_task_judged_by_number_alone(folder: Path, wanted: Wanted) -> None:
+    rows = [{"text": f"pair {n}", "label": n / 2} for n in range(6)]
+    (folder / "near.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "near.yaml").write_text(
+        "task: near\ndataset_path: json\ndataset_kwargs: {data_files: {test: near.jsonl}}\ntest_split: test\n"
+        'output_type: multiple_choice\ndoc_to_text: text\ndoc_to_target: "{{label}}"\n'
+        'doc_to_choice: ["0", "1", "2", "3"]\nmetric_list: [{metric: pearson}]\n'
+    )
+    both = replace(wanted, tasks=(wanted.tasks[0], str(folder / "near.yaml")), shots=(0,), metrics=("acc_norm",))
+    done = run(folder, wanted)
+    fewshot.judge(both, Parrot(), done)
+    tasks = done.read_json("scores.json")["tasks"]
+    assert [list(tasks[name]["shots"]["0"]["scores"]) for name in ("colours", "near")] == [
+        ["acc", "acc_norm"],
+        ["pearson"],
+    ]
+
+
+def test_a_model_that_does_not_write_is_not_asked_to(folder: Path, wanted: Wanted, packages: Path) -> None:
+    parrot = Parrot()
+    parrot.writes = False
+    with pytest.raises(ModelError, match="task echoes: its answers are generated, and the model does not write"):
+        fewshot.judge(wanted, parrot, run(folder, wanted))
+    assert not parrot.asked  # known before the first question
+    family, done = replace(wanted, tasks=("pydocs",), shots=(0,), limit=2), run(folder, wanted, overwrite=True)
+    fewshot.judge(family, parrot, done)
+    assert done.read_json("scores.json")["tasks"].keys() == {"pydocs/topic", "pydocs/match"}
 
 
 def test_examples_of_its_own_for_every_row(folder: Path, wanted: Wanted) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -85,5 +86,7 @@ def test_settings_of_a_ladder() -> None:
     module = recipe.find("gpt/ladder").module
     with pytest.raises(ConfigError, match="models is empty"):
         module.Config(models=())
+    with pytest.raises(ConfigError, match="translations is cldr, which is 2 tasks: name one"):
+        next(ladder._lists("cldr", random.Random(0)))
     with pytest.raises(ConfigError, match="those of the ladder"):
         module.Config(ask=recipe.find("gpt/in_context").module.Config(model="gpt2"))

@@ -100,6 +100,8 @@ def test_pydocs(name: str, packages: Path) -> None:
 def test_unknown_tasks_and_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown task 'glue/rtee': did you mean 'glue/rte'"):
         prompted.choose(["glue/rtee"], {})
+    with pytest.raises(ConfigError, match="data_dir: unknown builder 'gleu': did you mean 'glue'"):
+        prompted.choose(["glue/rte"], {"gleu": str(tmp_path)})
     with pytest.raises(ConfigError, match="cannot read the task"):
         prompted.choose([str(tmp_path / "none.yaml")], {})
     with pytest.raises(ConfigError, match="no task files"):
@@ -113,6 +115,8 @@ def test_unknown_tasks_and_files(tmp_path: Path) -> None:
         prompted.choose([str(tmp_path)], {})
     (tmp_path / "b.yaml").write_text("group: g\ntask: [same]\n")
     assert prompted.choose([str(tmp_path)], {})[0][0].groups == ("g",)  # the task once, in its group
-    (tmp_path / "b.yaml").unlink()
+    (tmp_path / "b.yaml").rename(tmp_path / "_b.yaml").rename(tmp_path / "0.yaml")
+    assert prompted.choose([str(tmp_path)], {})[0][0].groups == ("g",)  # whichever of the two is read first
+    (tmp_path / "0.yaml").unlink()
     (tmp_path / "_base.yaml").write_text("doc_to_text: q\n")  # what others include is no task
     assert [one.name for one in prompted.choose([str(tmp_path), str(tmp_path / "a.yaml")], {})[0]] == ["same"]

@@ -14,9 +14,9 @@ import torch
 from hfcourse.errors import ConfigError, DataError
 from hfcourse.objectives.base import Supervised
 from hfcourse.tasks.base import TaskContext
-from hfcourse.tasks.classification import Classification, ClassificationConfig
+from hfcourse.tasks.classification import Classification, ClassificationConfig, encode_texts
 
-from .conftest import wordpiece
+from .conftest import byte_level, wordpiece
 
 Write = Callable[[str, Any], Path]
 Context = Callable[..., TaskContext]
@@ -251,6 +251,15 @@ def test_a_training_row_without_a_label_is_refused(write: Write, context: Contex
     path = write("train.tsv", tsv([*TRAIN[:7], ("the cat", "")]))
     with pytest.raises(DataError, match=r"train, row 8: no label"):
         build(path, context())
+
+
+def test_empty_texts_have_a_token_also_where_the_tokenizer_adds_none() -> None:
+    tokens = byte_level()
+    encoded = encode_texts({"first": ["", None, "the"]}, tokens, 8)
+    assert encoded["input_ids"] == [[tokens.eos_token_id], [tokens.eos_token_id], tokens("the")["input_ids"]]
+    assert encoded["cut"] == [False] * 3
+    assert encode_texts({"first": [""], "second": [""]}, tokens, 8)["input_ids"] == [[tokens.eos_token_id]]
+    assert encode_texts({"first": [""]}, wordpiece(), 8)["input_ids"] == [[2, 3]]  # [CLS] [SEP] are enough
 
 
 def test_lists_are_no_text(write: Write, context: Context) -> None:
