@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hfcourse.data.clips import Clips
     from hfcourse.tasks.base import SpeechContext
 
-ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".sph", ".m4a"}
-"""Of files that are taken for recordings; what soundfile cannot read of them is counted."""
 _ADVICE = "free some space, or give another folder"
 
 
@@ -90,6 +88,8 @@ def extract(config: ExtractConfig, audio: Path, out: Path) -> list[Path]:
 def _recordings(audio: Path) -> Any:
     """A table of the recordings below a folder, ``id`` their paths in it."""
     import datasets
+
+    from hfcourse.data.audio import ENDINGS
 
     if not audio.exists():
         raise DataError(f"{audio}: no such file or folder")
