@@ -88,8 +88,11 @@ class SpeechTask(Task):
         raw = {split: tables.with_targets(table, self.read(split, table)) for split, table in raw.items()}
         by = self.label if config.head_kind == "sequence" else None
         raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share, by=by), context)
+        speeds = {"train": config.augment.speeds}
         self.splits: dict[str, Clips] = {
-            split: clips_of(table, f"{config.data}, {split}", context, longest=config.longest)
+            split: clips_of(
+                table, f"{config.data}, {split}", context, longest=config.longest, speeds=speeds.get(split, ())
+            )
             for split, table in raw.items()
         }
         self.head = HeadSpec(
