@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hfcourse import recipe as recipes
-from hfcourse.errors import ConfigError
+from hfcourse.errors import ConfigError, TrainingError
 from hfcourse.objectives.speech.settings import HuBERT
 from hfcourse.run_folder import RunFolder
 
@@ -81,7 +81,9 @@ def main(config: Config, run: RunFolder) -> None:
         job = Pretraining(name)
         trained: Any = run_jobs([job], learner, run)
         if trained.failed:
-            raise ConfigError(f"{run.path}: pretraining failed: {trained.failed[job.name]}")
+            raise TrainingError(
+                f"{run.path}: pretraining failed twice: {trained.failed[job.name]}: --resume tries again"
+            )
         model = str(run.path / job.name)
 
     def probe_of(probe: Probe) -> Any:
