@@ -188,6 +188,30 @@ def test_nan_stops_with_step_examples_and_checkpoint(tmp_path: Path) -> None:
     assert good is not None and all(torch.isfinite(t).all() for t in load_file(good / "model.safetensors").values())
 
 
+def test_a_gradient_that_is_nan_never_reaches_the_weights(tmp_path: Path) -> None:
+    """The loss of that step is a number: a step later the examples that are named would be others."""
+
+    class Breaks(Supervised):
+        calls = 0
+
+        def __call__(self, model: Any, batch: Any, *, need_logits: bool) -> Output:
+            output = super().__call__(model, batch, need_logits=need_logits)
+            Breaks.calls += model.training
+            if Breaks.calls != 9:
+                return output
+            return Output({k: v + 0 * (v - v).sqrt() for k, v in output.losses.items()}, output.logits)
+
+    class Task(ToyTask):
+        @property
+        def objective(self) -> Supervised:
+            return Breaks()
+
+    model = toy_model()
+    with pytest.raises(TrainingError, match=r"step 9: the gradient's norm is nan on examples toy-\d+.*checkpoint-6"):
+        fit(model, Task(), toy_config(), new_run(tmp_path / "run"))
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
+
+
 def test_out_of_memory_halves_the_forward_pass(tmp_path: Path) -> None:
     class Small(Supervised):
         """A device with room for 100 tokens."""
