@@ -117,7 +117,7 @@ class Steps:
         return stop
 
     def flush(self) -> None:
-        """Read what the device has computed since the last log line, refuse a loss or gradient that is no number, log the mean."""
+        """Read what the device has computed since the last log line, refuse what is no number, log the mean."""
         if not self._window:
             return
         window, self._window = self._window, []
