@@ -124,8 +124,8 @@ def normalised(frames: Tensor, counts: Tensor | None, correction: int = 0, epsil
     """
     if counts is None:
         centred = frames - frames.mean(dim=1, keepdim=True)
-        number = max(frames.shape[1] - correction, 1)  # a frame alone has no variance: it is 0, as in a padded batch
-        return centred / ((centred.square().sum(dim=1, keepdim=True) / number).sqrt() + epsilon)
+        others = max(frames.shape[1] - correction, 1)  # a frame alone has no variance: it is 0, as in a padded batch
+        return centred / ((centred.square().sum(dim=1, keepdim=True) / others).sqrt() + epsilon)
     inside = (torch.arange(frames.shape[1], device=frames.device) < counts[:, None])[..., None]
     number = counts.clamp(min=1)[:, None, None]
     mean = (frames * inside).sum(dim=1, keepdim=True) / number
