@@ -44,6 +44,8 @@ class Config:
     """Settings of every probe."""
 
     def __post_init__(self) -> None:
+        if len(set(self.folds)) < len(self.folds):
+            raise ConfigError(f"folds names {max(self.folds, key=self.folds.count)} twice: each is run once")
         if not self.folds or self.devices < 1:
             raise ConfigError("folds must not be empty, and devices must be 1 or more")
 
