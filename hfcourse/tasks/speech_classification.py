@@ -232,6 +232,8 @@ class SpeechFrames(SpeechTask):
             where = f"{self.name}, {split}, row {number}"
             if not len(phones) == len(starts) == len(ends):
                 raise DataError(f"{where}: {len(phones)} phones, {len(starts)} starts and {len(ends)} ends")
+            if list(starts) != sorted(starts):
+                raise DataError(f"{where}: its phones are not in the order in which they start: sort them")
             words = [declared[phone] if declared else phone for phone in phones]
             targets.append(
                 [[float(self.labels.number(w, where)), s, e] for w, s, e in zip(words, starts, ends, strict=True)]
