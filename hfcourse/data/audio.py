@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".sph", ".m4a"}
+"""Of files that are taken for recordings; what soundfile cannot read of them is counted."""
 CLIPPED = 0.05
 """A recording with a larger share of its samples at full scale is called clipped: speech is cut off there."""
 _SILENT = 1e-5

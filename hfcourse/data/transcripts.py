@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hfcourse.data import files
+from hfcourse.data.audio import ENDINGS
 from hfcourse.errors import DataError
 
 COLUMNS = ("file", "transcription")
@@ -65,7 +67,10 @@ def _beside(audio: Path, text: Path) -> Path:
     """The recording of a text's name."""
     if audio.is_file():
         return audio
-    found = sorted(path for path in (audio / text.parent).glob(f"{text.stem}.*") if path.suffix.lower() != ".txt")
+    named = sorted((audio / text.parent).glob(f"{glob.escape(text.stem)}.*"))
+    same = [path for path in named if path.stem == text.stem and path.suffix.lower() != ".txt"]
+    # Tables and the like may lie beside a recording; of another ending it is taken where there is nothing else.
+    found = [path for path in same if path.suffix.lower() in ENDINGS] or same
     return found[0] if found else audio / text.with_suffix("")
 
 
@@ -79,22 +84,22 @@ def _of_table(audio: Path, place: Path) -> list[Transcript]:
     for name in COLUMNS:
         if name not in table.column_names:
             raise DataError(f"{place}: no column {name!r}: it has {', '.join(table.column_names)}")
-    found: list[Transcript] = []
+    found: dict[str, Transcript] = {}
     for number, row in enumerate(table, start=1):
         file, text = (str(row[name] or "").strip() for name in COLUMNS)
         if not file:
             raise DataError(f"{place}, row {number}: no file")
-        if file in {one.file for one in found}:
+        if file in found:
             raise DataError(f"{place}, row {number}: {file} is there twice")
-        found.append(_transcript(file, _recording(audio, file), text, str(row.get("translation") or "").strip()))
-    return found
+        found[file] = _transcript(file, _recording(audio, file), text, str(row.get("translation") or "").strip())
+    return list(found.values())
 
 
 def _recording(audio: Path, file: str) -> Path:
     """A recording by its name, in a folder or in one right below it."""
     if audio.is_file():
         return audio if audio.name == Path(file).name else audio.with_name(file)
-    places = [audio / file, *sorted(audio.glob(f"*/{file}"))]
+    places = [audio / file, *sorted(audio.glob(f"*/{glob.escape(file)}"))]
     return next((place for place in places if place.is_file()), places[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from hfcourse.data.clips import Clips
     from hfcourse.tasks.base import SpeechContext
 
-ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".sph", ".m4a"}
-"""Of files that are taken for recordings; what soundfile cannot read of them is counted."""
 _ADVICE = "free some space, or give another folder"
 
 
@@ -46,7 +45,7 @@ def extract(config: ExtractConfig, audio: Path, out: Path) -> list[Path]:
     """Write the states of every recording below a folder (or of one file) as ``NAME.npy``, (layers, states, hidden).
 
     ``features.json`` beside them tells model, layers, rate and stride. A file is written whole or not at all; one that
-    is there already, of the same settings, is not computed again.
+    is there already, of the same settings and weights and no older than its recording, is not computed again.
 
     Raises:
         DataError: no recordings; under `strict`, one that holds no sound.
@@ -56,6 +55,8 @@ def extract(config: ExtractConfig, audio: Path, out: Path) -> list[Path]:
     import torch
 
     from hfcourse.backbones.settings import BackboneConfig
+    from hfcourse.backbones.speech.rate import longest
+    from hfcourse.data.frame_features import weights_hash
     from hfcourse.engine.progress import bar, say
     from hfcourse.tasks.sound import clips_of, context_of
 
@@ -64,16 +65,20 @@ def extract(config: ExtractConfig, audio: Path, out: Path) -> list[Path]:
     clips = clips_of(table, str(audio), context)
     for note in context.notes:
         say(note)
-    backbone = _backbone(config.model).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    most = longest(context.backbone)
+    if most and (cut := int((clips.samples > most).sum())):
+        say(f"{audio}: {cut} of {len(clips)} recordings are longer than {most / context.rate:g} s: no more is heard")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone = _backbone(config.model).to(device).eval()
     layers = _layers(config.layers, backbone.config.num_hidden_layers)
     with disk.clear_errors(out, _ADVICE):
         out.mkdir(parents=True, exist_ok=True)
-        _agree(out / "features.json", _description(config, context, layers))
+        _agree(out / "features.json", _description(config, context, layers) | {"weights": weights_hash(backbone)})
         places = [out / Path(row["id"]).with_suffix(".npy") for row in clips.take(range(len(clips)))]
-        missing = [number for number, place in enumerate(places) if not place.is_file()]
+        missing = [number for number, place in enumerate(places) if _is_due(place, Path(clips.names[number]))]
         with bar(f"states of {audio.name}", len(missing)) as progress:
             done = 0
-            for rows, states in _states(backbone, clips, missing, layers, context, config):
+            for rows, states in _states(backbone, clips, missing, layers, context, config, device):
                 for row, found in zip(rows, states, strict=True):
                     _write(places[row], found)
                 progress.update(done := done + len(rows))
@@ -84,6 +89,8 @@ def _recordings(audio: Path) -> Any:
     """A table of the recordings below a folder, ``id`` their paths in it."""
     import datasets
 
+    from hfcourse.data.audio import ENDINGS
+
     if not audio.exists():
         raise DataError(f"{audio}: no such file or folder")
     files = [audio] if audio.is_file() else sorted(p for p in audio.rglob("*") if p.suffix.lower() in ENDINGS)
@@ -91,9 +98,9 @@ def _recordings(audio: Path) -> Any:
         raise DataError(f"{audio}: no recordings in here ({', '.join(sorted(ENDINGS))})")
     names = [file.name if audio.is_file() else str(file.relative_to(audio)) for file in files]
     stems = [str(Path(name).with_suffix("")) for name in names]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            raise DataError(f"{audio}: several recordings are called {stem}: their states would be one file")
+    stem, count = Counter(stems).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{audio}: several recordings are called {stem}: their states would be one file")
     cells = [{"path": str(file.resolve()), "bytes": None} for file in files]
     return datasets.Dataset.from_dict({"id": names, "audio": cells})
 
@@ -145,13 +152,19 @@ def _agree(place: Path, description: dict[str, Any]) -> None:
         found = {}
     other = [key for key, value in description.items() if found.get(key) != value]
     if other:
-        raise RunFolderError(f"{place.parent} holds states with another {other[0]}: give another folder")
+        raise RunFolderError(f"{place.parent} holds states with other {other[0]}: give another folder")
 
 
 def _states(
-    backbone: Any, clips: Clips, rows: list[int], layers: list[int], context: SpeechContext, config: ExtractConfig
+    backbone: Any,
+    clips: Clips,
+    rows: list[int],
+    layers: list[int],
+    context: SpeechContext,
+    config: ExtractConfig,
+    device: Any,
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Rows of a batch and their states, (layers, states, hidden) each."""
+    """Rows of a batch and their states, (layers, states, hidden) each, computed on `device` (fbank has no weight)."""
     import numpy as np
     import torch
 
@@ -168,11 +181,16 @@ def _states(
         if at + 1 < len(steps):
             clips.expect(steps[at + 1])
         counts = states_in(batch, context)
-        sound = to_device({key: value for key, value in batch.items() if key != "sample_counts"}, backbone.device)
+        sound = to_device({key: value for key, value in batch.items() if key != "sample_counts"}, device)
         with torch.inference_mode():
             hidden = backbone(**sound, output_hidden_states=True).hidden_states
         chosen = torch.stack([hidden[layer] for layer in layers], dim=1).to(getattr(torch, config.dtype)).cpu().numpy()
         yield step, [one[:, :count] for one, count in zip(chosen, counts, strict=True)]
+
+
+def _is_due(place: Path, recording: Path) -> bool:
+    """Whether the states of a recording are not there, or older than it."""
+    return not place.is_file() or place.stat().st_mtime_ns < recording.stat().st_mtime_ns
 
 
 def _write(place: Path, states: np.ndarray) -> None:

@@ -117,12 +117,12 @@ class Steps:
         return stop
 
     def flush(self) -> None:
-        """Read what the device has computed since the last log line, refuse a loss that is no number, log the mean."""
+        """Read what the device has computed since the last log line, refuse what is no number, log the mean."""
         if not self._window:
             return
         window, self._window = self._window, []
         for done in window:
-            self._check(done.step, done.rows, done.losses)
+            self._check(done.step, done.rows, done.losses, done.grad_norm)
         now = time.perf_counter()
         seconds, self._window_began = now - self._window_began, now
         # Steps may differ in their terms (one task each): a term's mean is over the steps that have it.
@@ -293,20 +293,18 @@ class Steps:
         norm = self.setup.accelerator.clip_grad_norm_(parameters, limit)
         return torch.as_tensor(0.0 if norm is None else norm).detach()
 
-    def _check(self, step: int, rows: np.ndarray, losses: dict[str, Tensor], norm: Tensor | None = None) -> None:
-        """Raise TrainingError where a loss, or the norm of the gradient, is nan or inf.
-
-        A norm is given before the step is taken, so that no weight has become nan. (Under fp16, where an accelerator's
-        scaler meets inf and goes on, none is given.)
-        """
-        numbers = {f"loss {term!r}": value for term, value in losses.items()}
-        for name, value in (numbers if norm is None else numbers | {"the gradient": norm}).items():
+    def _check(self, step: int, rows: np.ndarray, losses: dict[str, Tensor], norm: Tensor) -> None:
+        """Raise TrainingError where a loss is nan or inf, or the gradient of one that is not."""
+        values = {f"loss {term!r}": value for term, value in losses.items()}
+        if self.setup.accelerator.scaler is None:  # which leaves out such steps, and looks for a smaller scale
+            values["the gradient's norm"] = norm
+        for what, value in values.items():
             if not torch.isfinite(value):
                 ids = [row.get("id", row["row"]) for row in self.task.splits["train"].take(rows)]
                 good = self.setup.run.newest_good_checkpoint()
                 shown = ", ".join(map(str, ids[:8])) + (f", ... ({len(ids)} in all)" if len(ids) > 8 else "")
                 raise TrainingError(
-                    f"step {step}: {name} is {float(value)} on examples {shown}; last good checkpoint: "
+                    f"step {step}: {what} is {float(value)} on examples {shown}; last good checkpoint: "
                     f"{good or 'none'}; lower --optim.lr, clip harder, or use --train.precision fp32"
                 )
 

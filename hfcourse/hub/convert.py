@@ -46,7 +46,14 @@ def convert(checkpoint: Path, out: Path, settings: Path | None = None) -> Found:
             model, left_out = converted(found)
         except HfcourseError as error:
             raise ModelError(f"{checkpoint}: {error}") from error
-        except (ValueError, TypeError, KeyError, IndexError) as error:  # settings can hold anything
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+            RuntimeError,
+        ) as error:  # settings can hold anything
             reason = " ".join(str(error).split())[:100]
             raise ModelError(f"{checkpoint}: its settings are not of a net that is known here ({reason})") from error
     side = out.with_name(f".{out.name}.partial")

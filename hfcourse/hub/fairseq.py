@@ -30,6 +30,8 @@ from hfcourse.hub.torch_files import StoredTensor
 _CONVOLUTION = "feature_extractor.conv_layers.N.0.weight"
 STRIDES: Mapping[tuple[int, ...], tuple[int, ...]] = {(10, 3, 3, 3, 3, 2, 2): (5, 2, 2, 2, 2, 2, 2)}
 """Of the convolutions of all published nets, by their widths."""
+_MOST_LAYERS = 1000
+"""A list of convolutions that is longer is no net's, and might fill the memory."""
 _HEAD_SIZE = 64
 """Channels of a head of every published net."""
 _GRANTED = "The file holds no settings to tell so, and it was taken for granted that {}."
@@ -216,11 +218,16 @@ def listed(text: Any) -> list[Any]:
         ModelError: it is written otherwise.
     """
 
+    def bounded(items: list[Any], times: int) -> list[Any]:
+        if len(items) * times > _MOST_LAYERS:
+            raise ValueError("more layers than a net has")
+        return items * times
+
     def value(node: ast.expr) -> list[Any]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             return value(node.left) + value(node.right)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            return value(node.left) * min(int(ast.literal_eval(node.right)), 1000)
+            return bounded(value(node.left), int(ast.literal_eval(node.right)))
         return list(ast.literal_eval(node))
 
     if not isinstance(text, str):

@@ -116,24 +116,36 @@ def opened(path: Path) -> Iterator[Any]:
             raise _refusal(path, error) from error
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """Settings as dictionaries, lists and numbers: namespaces and omegaconf's nodes become their values."""
+    return _plain(value, 0, {})
+
+
+def _plain(value: Any, depth: int, known: dict[int, Any]) -> Any:
+    """The same, `known` by identity: lists that hold a list twice, level by level, would be walked through for ever."""
     if depth > _DEEPEST:
         return None
-    if isinstance(value, Record):
-        for name in ("_content", "_val"):  # of omegaconf's containers and of its values
-            if name in value.state:
-                return plain(value.state[name], depth + 1)
-        if not value.state and len(value.arguments) == 1:  # a member of an enumeration
-            return plain(value.arguments[0], depth + 1)
-        if value.named.endswith(".getattr") and len(value.arguments) == 2:  # one written by Python 3.11.0 to 3.11.3
-            return plain(value.arguments[1], depth + 1)  # its name; the toolkits' members are named as their values
-        return plain(value.state, depth + 1)
-    if isinstance(value, Mapping):
-        return {str(key): plain(one, depth + 1) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one, depth + 1) for one in value]
-    return value
+    if not isinstance(value, Record | Mapping | list | tuple):
+        return value
+    if id(value) not in known:
+        if isinstance(value, Record):
+            found = _plain(_content(value), depth + 1, known)
+        elif isinstance(value, Mapping):
+            found = {str(key): _plain(one, depth + 1, known) for key, one in value.items()}
+        else:
+            found = [_plain(one, depth + 1, known) for one in value]
+        known[id(value)] = found
+    return known[id(value)]
+
+
+def _content(record: Record) -> Any:
+    """What counts of a record: of omegaconf's containers and values, of a member of an enumeration, of others all."""
+    for name in ("_content", "_val"):
+        if name in record.state:
+            return record.state[name]
+    if record.named.endswith(".getattr") and len(record.arguments) == 2:  # as Python 3.11.0 to 3.11.3 write a member:
+        return record.arguments[1]  # its name, which is its value in the toolkits' enumerations
+    return record.arguments[0] if not record.state and len(record.arguments) == 1 else record.state
 
 
 class _Damage(Exception):

@@ -17,14 +17,21 @@ from hfcourse.data.audio import normalised
 from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.data.clips import FRAMES_PER_SECOND, Clips, Survey
 from hfcourse.data.loading import column
-from hfcourse.errors import ModelError
+from hfcourse.errors import ConfigError, ModelError
 from hfcourse.tasks.base import Batch, SpeechContext
 
 if TYPE_CHECKING:
     import datasets
 
 
-def clips_of(table: datasets.Dataset, where: str, context: SpeechContext, *, longest: float = 0.0) -> Clips:
+def clips_of(
+    table: datasets.Dataset,
+    where: str,
+    context: SpeechContext,
+    *,
+    longest: float = 0.0,
+    speeds: Sequence[float] = (),
+) -> Clips:
     """The sound recordings of a table; what is left out is counted and named in the notes.
 
     Args:
@@ -32,9 +39,17 @@ def clips_of(table: datasets.Dataset, where: str, context: SpeechContext, *, lon
         where: data and split, for messages.
         context: rate, and whether faults are refused.
         longest: seconds; longer recordings count as so long. 0 for no bound.
+        speeds: at which they may be played: at each of them enough must be left to be heard.
+
+    Raises:
+        ConfigError: `longest` is too short for the backbone.
     """
     column(table, "audio", where)
-    survey = Survey(table, rate=context.rate, shortest=shortest(context.backbone))
+    needed = shortest(context.backbone)
+    if longest and round(longest * context.rate) < needed:
+        raise ConfigError(f"task.longest is {longest:g}: the model needs {needed / context.rate:.3f} s for one state")
+    fastest = np.array([max(1.0, *speeds)] if speeds else [1.0])
+    survey = Survey(table, rate=context.rate, shortest=int(augment.needed_lengths(needed, fastest)[0]))
     if note := survey.note(where, strict=context.strict):
         context.notes.append(note)
     return Clips(table, survey, rate=context.rate, longest=longest)

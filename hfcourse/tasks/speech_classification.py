@@ -88,8 +88,11 @@ class SpeechTask(Task):
         raw = {split: tables.with_targets(table, self.read(split, table)) for split, table in raw.items()}
         by = self.label if config.head_kind == "sequence" else None
         raw = tables.limited(tables.with_dev(raw, context, share=config.dev_share, by=by), context)
+        speeds = {"train": config.augment.speeds}
         self.splits: dict[str, Clips] = {
-            split: clips_of(table, f"{config.data}, {split}", context, longest=config.longest)
+            split: clips_of(
+                table, f"{config.data}, {split}", context, longest=config.longest, speeds=speeds.get(split, ())
+            )
             for split, table in raw.items()
         }
         self.head = HeadSpec(
@@ -229,6 +232,8 @@ class SpeechFrames(SpeechTask):
             where = f"{self.name}, {split}, row {number}"
             if not len(phones) == len(starts) == len(ends):
                 raise DataError(f"{where}: {len(phones)} phones, {len(starts)} starts and {len(ends)} ends")
+            if list(starts) != sorted(starts):
+                raise DataError(f"{where}: its phones are not in the order in which they start: sort them")
             words = [declared[phone] if declared else phone for phone in phones]
             targets.append(
                 [[float(self.labels.number(w, where)), s, e] for w, s, e in zip(words, starts, ends, strict=True)]

@@ -73,7 +73,9 @@ class SpeechPretraining(Task):
         for split, table in tables.limited(raw, context).items():
             if split != "train" and not context.limit_of(split):
                 table = table.select(range(min(_DEV_LIMIT, len(table))))
-            found[split] = clips_of(table, f"{config.data}, {split}", context, longest=config.longest)
+            speeds = config.augment.speeds if split == "train" else ()
+            where = f"{config.data}, {split}"
+            found[split] = clips_of(table, where, context, longest=config.longest, speeds=speeds)
         self.splits = found
         self._objective.prepare(found, context)
 

@@ -1,1 +1,1 @@
-"""Self-supervised learning of text: pretrain a BERT, fine-tune it, see why it works."""
+"""Self-supervised learning of speech: pretrain a model on sound alone, judge what it has learned."""

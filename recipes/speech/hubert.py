@@ -52,6 +52,8 @@ class Config:
             )
         if self.layers and len(self.layers) != len(self.clusters) - 1:
             raise ConfigError(f"layers has {len(self.layers)} numbers: give one for each round from the second on")
+        for number in range(len(self.clusters)):  # what a later round would refuse is refused before the first
+            self.settings_of(number, "the round before" if number else "")
 
     def settings_of(self, number: int, before: str) -> pretraining.Config:
         """The settings of a round, from 0, behind the model of the one before."""
@@ -88,6 +90,7 @@ def main(config: Config, run: RunFolder) -> None:
     if run.finished:
         print(f"{run.path}: already finished")
         return
+    _refuse_layers(config)
     rounds: list[RunFolder] = []
     for number in range(len(config.clusters)):
         settings = config.settings_of(number, str(rounds[-1].model_dir) if rounds else "")
@@ -98,6 +101,17 @@ def main(config: Config, run: RunFolder) -> None:
     if run.is_main:
         _finish(rounds, run)
         print(report([folder.path for folder in rounds]))
+
+
+def _refuse_layers(config: Config) -> None:
+    """Raise ConfigError for layers that the net does not have, before hours go into the round that they come from."""
+    from hfcourse.backbones.load import load_config
+
+    saved = load_config(config.pretrain.net, config.pretrain.backbone, None)
+    count = getattr(saved, "backbone_config", saved).num_hidden_layers
+    for layer in config.layers:
+        if not 0 <= layer <= count:
+            raise ConfigError(f"layers has {layer}: {config.pretrain.net} has the layers 1 to {count}; 0: the middle")
 
 
 def _finish(rounds: list[RunFolder], run: RunFolder) -> None:

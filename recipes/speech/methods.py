@@ -48,6 +48,10 @@ class Config:
         for name in self.tasks:
             if name not in TASKS:
                 raise ConfigError(unknown("task", name, TASKS))
+        for field_name in ("methods", "tasks"):
+            names = getattr(self, field_name)
+            if len(set(names)) < len(names):
+                raise ConfigError(f"{field_name} names {max(names, key=names.count)} twice: each is run once")
         if "distilhubert" in self.methods and "hubert" not in self.methods:
             raise ConfigError("distilhubert learns from hubert: name that too in methods")
         if not self.methods or not self.tasks or min(self.seeds, self.devices) < 1:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hfcourse import recipe as recipes
-from hfcourse.errors import ConfigError
+from hfcourse.errors import ConfigError, TrainingError
 from hfcourse.objectives.speech.settings import HuBERT
 from hfcourse.run_folder import RunFolder
 
@@ -44,6 +44,8 @@ class Config:
     """Settings of every probe."""
 
     def __post_init__(self) -> None:
+        if len(set(self.folds)) < len(self.folds):
+            raise ConfigError(f"folds names {max(self.folds, key=self.folds.count)} twice: each is run once")
         if not self.folds or self.devices < 1:
             raise ConfigError("folds must not be empty, and devices must be 1 or more")
 
@@ -81,7 +83,9 @@ def main(config: Config, run: RunFolder) -> None:
         job = Pretraining(name)
         trained: Any = run_jobs([job], learner, run)
         if trained.failed:
-            raise ConfigError(f"{run.path}: pretraining failed: {trained.failed[job.name]}")
+            raise TrainingError(
+                f"{run.path}: pretraining failed twice: {trained.failed[job.name]}: --resume tries again"
+            )
         model = str(run.path / job.name)
 
     def probe_of(probe: Probe) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
 
 from hfcourse import cli
 from hfcourse.engine import extract as module
@@ -79,8 +87,46 @@ def test_what_is_there_is_not_computed_again(
     monkeypatch.setattr(module, "_write", lambda place, states: (written.append(place), true(place, states)))
     extract(settings, sounds, out)
     assert written == [places[1]] and not list(out.rglob("*.partial"))
-    with pytest.raises(RunFolderError, match="holds states with another layers: give another folder"):
+    with pytest.raises(RunFolderError, match="holds states with other layers: give another folder"):
         extract(ExtractConfig(model=str(model), layers=(1,)), sounds, out)
+
+
+def test_what_has_changed_is_computed_again_or_refused(model: Path, sounds: Path, tmp_path: Path) -> None:
+    """A recording that was replaced gets its own states; a model that learned on in its folder is another one."""
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    shutil.copytree(model, copy)
+    place, other, _ = extract(ExtractConfig(model=str(copy)), sounds, out)
+    before, stamp = np.load(place).shape, other.stat().st_mtime_ns
+    soundfile.write(sounds / "a.wav", tone(300, 0.8), RATE)
+    extract(ExtractConfig(model=str(copy)), sounds, out)
+    assert np.load(place).shape[1] == 2 * before[1] and other.stat().st_mtime_ns == stamp
+    net = HubertModel.from_pretrained(copy)
+    net.encoder.layer_norm.weight.data += 1
+    with quiet():
+        net.save_pretrained(copy)
+    with pytest.raises(RunFolderError, match="holds states with other weights: give another folder"):
+        extract(ExtractConfig(model=str(copy)), sounds, out)
+
+
+def test_filterbanks_have_no_weights(sounds: Path, tmp_path: Path) -> None:
+    place = extract(ExtractConfig(model="fbank", dtype="float32"), sounds, tmp_path / "out")[0]
+    assert np.load(place).shape == (1, 19, 480)  # (6400 - 400) // 160 + 1 frames, two a state
+
+
+def test_what_whisper_does_not_hear_is_told(sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It hears a fixed stretch: here a second instead of 30."""
+    soundfile.write(sounds / "long.wav", tone(300, 1.2), RATE)
+    config = WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=16, decoder_ffn_dim=16, vocab_size=20, max_source_positions=50, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    with quiet():
+        WhisperModel(config).save_pretrained(tmp_path / "whisper")
+    WhisperFeatureExtractor(chunk_length=1).save_pretrained(tmp_path / "whisper")
+    places = extract(ExtractConfig(model=str(tmp_path / "whisper")), sounds, tmp_path / "out")
+    assert "1 of 4 recordings are longer than 1 s: no more is heard" in capsys.readouterr().err
+    assert [np.load(place).shape[1] for place in places] == [20, 45, 25, 50]
 
 
 def test_wrong_input_is_named(model: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

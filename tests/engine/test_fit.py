@@ -188,27 +188,18 @@ def test_nan_stops_with_step_examples_and_checkpoint(tmp_path: Path) -> None:
     assert good is not None and all(torch.isfinite(t).all() for t in load_file(good / "model.safetensors").values())
 
 
-class _Poisoned(torch.autograd.Function):
-    """A loss whose gradient is nan."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: torch.Tensor) -> torch.Tensor:
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return gradient * float("nan")
-
-
 def test_a_gradient_that_is_nan_never_reaches_the_weights(tmp_path: Path) -> None:
+    """The loss of that step is a number: a step later the examples that are named would be others."""
+
     class Breaks(Supervised):
         calls = 0
 
         def __call__(self, model: Any, batch: Any, *, need_logits: bool) -> Output:
             output = super().__call__(model, batch, need_logits=need_logits)
             Breaks.calls += model.training
-            poisoned: Any = _Poisoned.apply if Breaks.calls == 9 else lambda loss: loss
-            return Output({k: poisoned(v) for k, v in output.losses.items()}, output.logits)
+            if Breaks.calls != 9:
+                return output
+            return Output({k: v + 0 * (v - v).sqrt() for k, v in output.losses.items()}, output.logits)
 
     class Task(ToyTask):
         @property
@@ -216,9 +207,9 @@ def test_a_gradient_that_is_nan_never_reaches_the_weights(tmp_path: Path) -> Non
             return Breaks()
 
     model = toy_model()
-    with pytest.raises(TrainingError, match=r"step 9: the gradient is nan on examples toy-\d+.*checkpoint-6"):
+    with pytest.raises(TrainingError, match=r"step 9: the gradient's norm is nan on examples toy-\d+.*checkpoint-6"):
         fit(model, Task(), toy_config(), new_run(tmp_path / "run"))
-    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
 
 
 def test_out_of_memory_halves_the_forward_pass(tmp_path: Path) -> None:

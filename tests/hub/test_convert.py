@@ -320,6 +320,21 @@ def test_other_kinds_of_wav2vec_are_refused(tmp_path: Path, change: dict[str, An
         assert convert(tmp_path / "a.pt", tmp_path / "out", told).kind == "wav2vec"
 
 
+@pytest.mark.parametrize(
+    "change", [{"vq_groups": 0}, {"vq_groups": 3}, {"vq_groups": -2}, {"vq_temp": "()"}, {"vq_groups": 10**9}]
+)
+def test_senseless_settings_of_a_codebook_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    told = V1 | {"activation": "gelu", "log_compression": False, "vq_groups": 2, "vq_type": "gumbel"} | change
+    content = {"model": wav2vec_net(nn.GELU, coded=True).state_dict(), "args": argparse.Namespace(**told)}
+    refused(tmp_path, content, "settings are not of a net that is known here|lacks|shape|vq_groups")
+
+
+def test_a_sum_of_lists_without_end_is_refused(tmp_path: Path) -> None:
+    told = V1 | {"activation": "relu", "log_compression": True, "conv_feature_layers": "[(8, 10, 5)]" + 4 * " * 1000"}
+    content = {"model": wav2vec_net(nn.ReLU, coded=False).state_dict(), "args": argparse.Namespace(**told)}
+    refused(tmp_path, content, "a list of convolutions belongs")
+
+
 def refused(tmp_path: Path, content: Any, words: str) -> None:
     """One line, and nothing is written."""
     place = save(tmp_path / "a.pt", content)

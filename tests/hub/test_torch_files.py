@@ -151,3 +151,12 @@ def test_other_files_are_told_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ModelError) as caught, opened(place):
             pass
         assert str(caught.value).startswith(f"{place}: ") and "\n" not in str(caught.value)
+
+
+def test_lists_within_lists_are_walked_through_once() -> None:
+    """Sixty levels, each of which holds the one below twice: 2^50 steps if each were walked through."""
+    found: list[Any] = ["lowest"]
+    for _ in range(60):
+        found = [found, found]
+    settings = plain({"deep": found})["deep"]
+    assert settings[0] is settings[1] and plain([["lowest"], "x"]) == [["lowest"], "x"]

@@ -69,8 +69,15 @@ def test_each_round_clusters_the_one_before(words: list[str], tmp_path: Path) ->
         ("--method apc", "hubert or wavlm"),
         ("--steps 5", "steps has 1 numbers and clusters 2"),
         ("--layers 1 2", "layers has 2 numbers"),
+        ("--clusters 5 70000", "clusters is 70000"),
     ],
 )
 def test_rounds_that_contradict_each_other_are_refused(wrong: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe.parse(["speech/hubert", *wrong.split()])
+
+
+def test_a_layer_that_is_not_there_is_refused_before_the_first_round(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"layers has 9: .*/net has the layers 1 to"):
+        run(tmp_path / "run", *words, "--layers", "9")
+    assert not (tmp_path / "run" / "round-1").exists()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -189,3 +190,21 @@ def task_head() -> Any:
     from hfcourse.heads.spec import HeadSpec
 
     return HeadSpec(kind="sequence", labels=("a", "b"), pooling="mean", layers="mix")
+
+
+@pytest.mark.parametrize("kind", [SpeechClassificationConfig, SpeechPretrainingConfig])
+def test_what_is_too_short_at_the_fastest_speed_is_left_out_of_training(tmp_path: Path, kind: Any) -> None:
+    """fbank needs 560 samples; at 1.1 times the speed 617 are 561, and 616 are 560."""
+    folder = sounds.write(tmp_path, {"train": 6, "dev": 3})
+    rows = datasets.load_dataset("parquet", data_files=str(folder / "train.parquet"), split="train").to_list()
+    for row, length in zip(rows, (615, 616, 560), strict=False):
+        row["audio"] = sounds.cell(sounds.tone(300, length / sounds.RATE), name=f"{length}.flac")
+    datasets.Dataset.from_list(rows).to_parquet(folder / "train.parquet")
+    context = context_of("fbank", BackboneConfig(), seed=5)
+    task = kind(data=str(folder), augment=AugmentConfig(speeds=(0.9, 1.1))).build(context)
+    assert len(task.splits["train"]) == 4 and "2 too short (615.flac, 560.flac)" in context.notes[0]
+    for epoch in range(4):
+        batch = task.collate(task.splits["train"].take(range(4)), epoch=epoch)
+        assert batch["sample_counts"].min() >= 560
+    with pytest.raises(ConfigError, match=r"task.longest is 0.03: the model needs 0.035 s"):
+        kind(data=str(folder), longest=0.03).build(context)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -129,3 +130,13 @@ def test_wrong_data_is_named(build: Callable[..., SpeechTask], tmp_path: Path) -
         build(SpeechClassificationConfig, label="speaker")
     with pytest.raises(ModelError, match="bert-tiny is a preset that reads text: name a speech model"):
         build(SpeechClassificationConfig, model="bert-tiny")
+
+
+def test_phones_out_of_order_are_refused(tmp_path: Path) -> None:
+    """A state's phone is looked up by the order of their starts: another order would give wrong labels."""
+    rows = sounds.labelled(4, 0)
+    for name in ("phones", "starts", "ends"):
+        rows[name][2].reverse()
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train, row 3: its phones are not in the order in which they start"):
+        SpeechFramesConfig(data=str(tmp_path)).build(context_of("fbank", BackboneConfig()))

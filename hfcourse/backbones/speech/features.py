@@ -123,8 +123,9 @@ def normalised(frames: Tensor, counts: Tensor | None, correction: int = 0, epsil
     `correction` is 1 for the variance of a sample, and `epsilon` is added to deviations.
     """
     if counts is None:
-        deviation = frames.std(dim=1, keepdim=True, correction=correction)
-        return (frames - frames.mean(dim=1, keepdim=True)) / (deviation + epsilon)
+        centred = frames - frames.mean(dim=1, keepdim=True)
+        others = max(frames.shape[1] - correction, 1)  # a frame alone has no variance: it is 0, as in a padded batch
+        return centred / ((centred.square().sum(dim=1, keepdim=True) / others).sqrt() + epsilon)
     inside = (torch.arange(frames.shape[1], device=frames.device) < counts[:, None])[..., None]
     number = counts.clamp(min=1)[:, None, None]
     mean = (frames * inside).sum(dim=1, keepdim=True) / number

@@ -50,6 +50,11 @@ def shortest(config: Any) -> int:
     return needed
 
 
+def longest(config: Any) -> int:
+    """The most samples that are heard of a recording; 0 for no bound."""
+    return 0 if hasattr(config, "conv_kernel") else int(config.max_source_positions) * stride(config)
+
+
 def is_speech(config: Any) -> bool:
     """Whether a backbone hears: its input are samples, or features made of them."""
     whisper = hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")

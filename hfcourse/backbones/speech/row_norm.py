@@ -41,7 +41,9 @@ class _RowNorm(torch.autograd.Function):
     def forward(ctx: Any, input: Tensor, counts: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         number, inside = _inside(counts, input)
         with torch.autocast(input.device.type, enabled=False):
-            states = input.float() * inside
+            # The norm of states less any number is the same; less one of their own, squares lose no digits to a mean.
+            first = input[..., :1].float()
+            states = (input.sub(first) if input.dtype == torch.float32 else input.float().sub_(first)).mul_(inside)
             mean = states.sum(dim=2, keepdim=True) / number
             variance = torch.linalg.vecdot(states, states)[..., None] / number - mean.square()
             slope = (variance.clamp(min=0) + eps).rsqrt()

@@ -50,6 +50,13 @@ def test_normalised_over_what_is_there_alone() -> None:
     assert torch.allclose(found[1, :6].mean(dim=0), torch.zeros(3), atol=1e-5) and not found[1, 6:].any()
 
 
+def test_a_frame_alone_is_its_own_mean() -> None:
+    """The variance of a sample of one is not known; in a padded batch as by itself it is taken for 0."""
+    bank = KaldiMel(sample_rate=16_000, mels=20, window=400, hop=160, shape="povey")
+    for counts in (None, torch.tensor([1])):
+        assert bank(torch.randn(1, 500), counts).abs().max() == 0
+
+
 def test_stacked() -> None:
     frames = torch.arange(14.0).view(1, 7, 2)
     assert stacked(frames, 3).tolist() == [[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]]

@@ -57,6 +57,24 @@ def test_padding_changes_no_state_and_no_gradient(kind: str) -> None:
     assert model.state_dict().keys() == theirs.state_dict().keys()
 
 
+def test_quiet_states_far_from_zero_lose_no_digits() -> None:
+    """A microphone's constant offset, 500 times as large as what is heard: variances as in float64."""
+    norm, counts = RowNorm(4, 4), torch.tensor([3000, 1200])
+    norm.counts = counts
+    states = (5 + 0.01 * torch.randn(2, 4, 3000, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    exact = states.detach().double().requires_grad_()
+    weights = torch.randn(2, 4, 3000, generator=torch.Generator().manual_seed(1))
+    total, wanted = torch.zeros(()), torch.zeros((), dtype=torch.float64)
+    found = norm(states)
+    for row, count in enumerate(counts.tolist()):
+        alone = nn.functional.group_norm(exact[row : row + 1, :, :count], 4)[0]
+        torch.testing.assert_close(found[row, :, :count].double(), alone, atol=1e-4, rtol=0)
+        total = total + (found[row, :, :count] * weights[row, :, :count]).sum()
+        wanted = wanted + (alone * weights[row, :, :count]).sum()
+    (mine,), (theirs,) = torch.autograd.grad(total, states), torch.autograd.grad(wanted, exact)
+    torch.testing.assert_close(mine.double(), theirs, atol=1e-4 * float(theirs.abs().max()), rtol=0)
+
+
 def test_nets_without_such_a_norm_stay_as_they_are() -> None:
     model = waves.net(feat_extract_norm="layer")
     listen_by_row(model)
