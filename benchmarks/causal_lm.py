@@ -20,7 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from side_by_side import compare, resident, run_side, table
+from side_by_side import beside_trainer, resident, run_side
 
 ROWS, LENGTH, VOCABULARY = 8, 256, 50_257
 CONFIG: dict[str, Any] = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": LENGTH, "vocab_size": VOCABULARY}
@@ -171,28 +171,13 @@ def main() -> None:
         print(json.dumps(sides[given.side](given.precision, given.steps)))
         return
 
-    def side(name: str, precision: str, tuned: bool) -> tuple[list[str], bool]:
-        return ["--side", name, "--precision", precision, "--steps", str(given.steps)], tuned
-
     found = run_side(__file__, ["--side", "losses"], tuned=True)
     print(
         f"loss on the same weights and batch: ours {found['ours']:.6f}, transformers' {found['theirs']:.6f}", flush=True
     )
     if abs(found["ours"] - found["theirs"]) > 1e-5:
         raise SystemExit("the losses differ: nothing is compared")
-    compared = {
-        "Trainer, as it comes": side("trainer", "fp32", False),
-        "Trainer, fp32, our malloc": side("trainer", "fp32", True),
-        "Trainer, bf16, our malloc": side("trainer", "bf16", True),
-        "ours, fp32": side("ours", "fp32", True),
-        "ours, bf16": side("ours", "bf16", True),
-    }
-    pairs = [
-        ("ours, bf16", "Trainer, as it comes"),
-        ("ours, fp32", "Trainer, fp32, our malloc"),
-        ("ours, bf16", "Trainer, bf16, our malloc"),
-    ]
-    print(table(compare(__file__, compared, given.rounds, "tokens/s"), pairs, "tokens/s"))
+    print(beside_trainer(__file__, ["--steps", str(given.steps)], given.rounds, "tokens/s"))
 
 
 if __name__ == "__main__":

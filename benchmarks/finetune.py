@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from minilm import LEARNERS, Settings
-from side_by_side import compare, table
+from side_by_side import beside_trainer
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -61,26 +61,11 @@ def main() -> None:
         print(json.dumps(measure(given)))
         return
     for task in given.tasks:
-
-        def side(name: str, precision: str, tuned: bool, task: str = task) -> tuple[list[str], bool]:
-            arguments = ["--side", name, "--task", task, "--precision", precision, "--data_dir", given.data_dir]
-            numbers = {"--steps": given.steps, "--epochs": given.epochs, "--seed": given.seed}
-            return arguments + [word for pair in numbers.items() for word in map(str, pair)], tuned
-
-        sides = {
-            "Trainer, as it comes": side("trainer", "fp32", False),
-            "Trainer, fp32, our malloc": side("trainer", "fp32", True),
-            "Trainer, bf16, our malloc": side("trainer", "bf16", True),
-            "ours, fp32": side("ours", "fp32", True),
-            "ours, bf16": side("ours", "bf16", True),
-        }
-        pairs = [
-            ("ours, bf16", "Trainer, as it comes"),
-            ("ours, fp32", "Trainer, fp32, our malloc"),
-            ("ours, bf16", "Trainer, bf16, our malloc"),
-        ]
+        numbers = {"--steps": given.steps, "--epochs": given.epochs, "--seed": given.seed}
+        arguments = ["--task", task, "--data_dir", given.data_dir]
+        arguments += [word for pair in numbers.items() for word in map(str, pair)]
         print(f"\n{task}")
-        print(table(compare(__file__, sides, given.rounds, "examples/s"), pairs, "examples/s"))
+        print(beside_trainer(__file__, arguments, given.rounds, "examples/s"))
 
 
 if __name__ == "__main__":

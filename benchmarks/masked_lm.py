@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from side_by_side import compare, resident, table
+from side_by_side import beside_trainer, resident
 
 ROWS, LENGTH, VOCABULARY = 32, 128, 30_522
 CONFIG: dict[str, Any] = {
@@ -161,22 +161,7 @@ def main() -> None:
         print(json.dumps({"ours": ours, "trainer": trainer}[given.side](given.precision, given.steps)))
         return
 
-    def side(name: str, precision: str, tuned: bool) -> tuple[list[str], bool]:
-        return ["--side", name, "--precision", precision, "--steps", str(given.steps)], tuned
-
-    sides = {
-        "Trainer, as it comes": side("trainer", "fp32", False),
-        "Trainer, fp32, our malloc": side("trainer", "fp32", True),
-        "Trainer, bf16, our malloc": side("trainer", "bf16", True),
-        "ours, fp32": side("ours", "fp32", True),
-        "ours, bf16": side("ours", "bf16", True),
-    }
-    pairs = [
-        ("ours, bf16", "Trainer, as it comes"),
-        ("ours, fp32", "Trainer, fp32, our malloc"),
-        ("ours, bf16", "Trainer, bf16, our malloc"),
-    ]
-    print(table(compare(__file__, sides, given.rounds, "tokens/s"), pairs, "tokens/s"))
+    print(beside_trainer(__file__, ["--steps", str(given.steps)], given.rounds, "tokens/s"))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,30 @@ def compare(script: str, sides: Mapping[str, tuple[Sequence[str], bool]], rounds
     return {name: _median(found) for name, found in results.items()}
 
 
+def beside_trainer(script: str, arguments: Sequence[str], rounds: int, unit: str) -> str:
+    """Ours and `transformers.Trainer`, as it comes and at our precision and allocator: a table and three ratios.
+
+    The script answers ``--side ours|trainer --precision fp32|bf16`` and the `arguments`.
+    """
+
+    def side(name: str, precision: str, tuned: bool) -> tuple[list[str], bool]:
+        return ["--side", name, "--precision", precision, *arguments], tuned
+
+    sides = {
+        "Trainer, as it comes": side("trainer", "fp32", False),
+        "Trainer, fp32, our malloc": side("trainer", "fp32", True),
+        "Trainer, bf16, our malloc": side("trainer", "bf16", True),
+        "ours, fp32": side("ours", "fp32", True),
+        "ours, bf16": side("ours", "bf16", True),
+    }
+    pairs = [
+        ("ours, bf16", "Trainer, as it comes"),
+        ("ours, fp32", "Trainer, fp32, our malloc"),
+        ("ours, bf16", "Trainer, bf16, our malloc"),
+    ]
+    return table(compare(script, sides, rounds, unit), pairs, unit)
+
+
 def table(medians: Mapping[str, Result], pairs: Sequence[tuple[str, str]], unit: str) -> str:
     """Medians of all sides, then the ratios of the pairs."""
     lines = [f"{'side':<28} {unit:>12} {'peak MiB':>9}  set-up"]
