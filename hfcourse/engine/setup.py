@@ -20,6 +20,7 @@ from hfcourse.engine.activations import fused_gelu_in
 from hfcourse.engine.dropout import fast_dropout_in
 from hfcourse.engine.embedding import row_gradients_in
 from hfcourse.engine.frozen_weights import frozen_in_bf16
+from hfcourse.engine.low_rank import lean_lora_in
 from hfcourse.engine.settings import FitConfig
 from hfcourse.engine.state import TrainState
 from hfcourse.errors import ConfigError
@@ -84,7 +85,7 @@ class Setup:
 
 @contextlib.contextmanager
 def faster_on_cpu(model: nn.Module, extra: Sequence[nn.Module], setup: Setup) -> Iterator[None]:
-    """On CPU: dropout that draws fast, GELU in one kernel, frozen matrices in bf16, kept tables of gradients.
+    """On CPU: fast draws of dropout, GELU in one kernel, lean LoRA, frozen matrices in bf16, kept tables of gradients.
 
     A compiled model is left alone.
     """
@@ -92,6 +93,7 @@ def faster_on_cpu(model: nn.Module, extra: Sequence[nn.Module], setup: Setup) ->
         if setup.accelerator.device.type == "cpu" and not setup.config.train.compile:
             stack.enter_context(fast_dropout_in(model))
             stack.enter_context(fused_gelu_in(model))
+            stack.enter_context(lean_lora_in(model))
             if setup.accelerator.mixed_precision == "bf16":
                 stack.enter_context(frozen_in_bf16(model))
             if setup.accelerator.num_processes == 1:  # else gradients are exchanged where torch makes them

@@ -35,30 +35,33 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = states @ weight.T if bias is None else torch.addmm(bias, states, weight.T)
             # One fused pass; torch's logsumexp makes three and is five times as slow on CPU.
             log_probabilities = logits.log_softmax(dim=-1, dtype=torch.float32)
-            kept = targets != IGNORED
+            kept = (targets != IGNORED).unsqueeze(1)
             targets = targets.clamp(min=0).unsqueeze(1)
-            total -= (log_probabilities.gather(1, targets).squeeze(1) * kept).sum()
+            total -= (log_probabilities.gather(1, targets) * kept).sum()
             if not any(needs[:3]):
                 continue
             gradient = log_probabilities.exp_()
             gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, -1.0))
-            gradient.mul_((kept / counted).unsqueeze(1))
+            # What is ignored is left out on the narrow side, and the mean taken at the end: no pass over all logits.
             if bias_grad is not None:
-                bias_grad += gradient.sum(dim=0)
+                bias_grad.addmv_(gradient.T, kept[:, 0].float())
             gradient = gradient.to(states.dtype)
             if hidden_grad is not None:
-                torch.mm(gradient, weight, out=hidden_grad[start : start + chunk])
+                torch.mm(gradient, weight, out=hidden_grad[start : start + chunk]).mul_(kept)
             if weight_grad is not None:
-                weight_grad.addmm_(gradient.T, states)
-        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+                weight_grad.addmm_(gradient.T, states * kept, alpha=1 / len(labels))  # or fp16 might overflow
+        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad, counted)
+        ctx.rows = len(labels)
         return total / counted
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward pass left; the gradient of the loss is a scalar."""
-        scale = gradients[0]
-        saved = ctx.saved_tensors
-        return (*(None if part is None else part * scale for part in saved), None, None)
+        *sums, counted = ctx.saved_tensors
+        share = gradients[0] / counted
+        scales = (share, share * ctx.rows, share)
+        found = [None if part is None else part * scale for part, scale in zip(sums, scales, strict=True)]
+        return (*found, None, None)
 
 
 def linear_cross_entropy(
