@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST = $(BIN)/python -m pytest -q
+# Files go to two processes, each with one thread: half the time on 2 cores. One process: make WORKERS=0 test
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 .PHONY: help demo test slow gpu check lint venv clean
 

@@ -50,7 +50,7 @@ def _decoders(tokenizer: Any) -> set[str]:
     if backend is None:
         return set()
     decoder = json.loads(backend.to_str()).get("decoder") or {}
-    return {step["type"] for step in [decoder, *decoder.get("decoders", ())]}
+    return {step["type"] for step in [decoder, *decoder.get("decoders", ())] if step}
 
 
 def _byte_level(tokens: list[str]) -> np.ndarray:

@@ -12,14 +12,32 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from hfcourse import disk
+from hfcourse.data.frame_features import weights_hash
 from hfcourse.engine.progress import bar
 from hfcourse.engine.signals import StopSignals
-from hfcourse.errors import DataError, Interrupted
+from hfcourse.errors import DataError, Interrupted, RunFolderError
 from hfcourse.prompting.answers import Answer
 from hfcourse.prompting.requests import Generation, OptionScore, Prompt, Scorer
 from hfcourse.run_folder import RunFolder
 
+_WEIGHTS = "weights.json"
 _T = TypeVar("_T", list[OptionScore], str)
+
+
+def claim(run: RunFolder, model: Any) -> None:
+    """Let a folder hold the answers of this model alone.
+
+    Raises:
+        RunFolderError: it has answers of other weights, as of a run that was trained again since.
+    """
+    place, weights = run.path / "answers" / _WEIGHTS, weights_hash(model)
+    if place.is_file() and run.read_json(f"answers/{_WEIGHTS}")["weights"] != weights:
+        raise RunFolderError(
+            f"{run.path}: its answers are of other weights than the model has now: give another --output_dir, or "
+            "--overwrite"
+        )
+    if run.is_main:
+        run.write_json(f"answers/{_WEIGHTS}", {"weights": weights})
 
 
 class Kept:

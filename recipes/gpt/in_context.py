@@ -110,6 +110,7 @@ def main(config: Config, run: RunFolder) -> None:
     from hfcourse.prompting.compose import chat_of
     from hfcourse.prompting.scorer import scorer
     from hfcourse.suites.fewshot import judge
+    from hfcourse.suites.kept import claim
 
     if not config.model:
         raise ConfigError("--model is missing: a run folder, a saved model or a Hub id")
@@ -119,6 +120,7 @@ def main(config: Config, run: RunFolder) -> None:
         tokenizers.for_model(config.model, "", Path(words))
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     net, tokenizer = models.load(config.model, tokenizer=words, revision=config.revision, seed=config.seed, dtype=dtype)
+    claim(run, net)
     asked = scorer(net, tokenizer, batch_tokens=config.batch_tokens, cache=config.cache, chat=config.chat)
     judge(config, asked, run, chat=chat_of(tokenizer) if config.chat else None)
 

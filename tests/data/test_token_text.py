@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from hfcourse.data import tokenizers
@@ -64,3 +64,13 @@ def test_sentencepiece_with_lone_bytes() -> None:
 def test_what_folds_or_drops_is_not_lossless() -> None:
     assert not is_lossless(tokenizers.train(TEXTS, TokenizerConfig(vocab_size=100)))
     assert not is_lossless(tokenizers.train(TEXTS, TokenizerConfig(kind="bpe", style="gpt", vocab_size=300)))
+
+
+def test_words_without_a_decoder() -> None:
+    """They are joined by spaces."""
+    backend = Tokenizer(models.WordLevel({"one": 0, "naïve": 1, "</s>": 2}, unk_token="</s>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="</s>", eos_token="</s>")
+    sizes, ids = text_sizes(tokenizer), tokenizer("one naïve one")["input_ids"]
+    assert sizes["bytes"][ids].sum() == len(" one naïve one".encode())
+    assert sizes["characters"][ids].sum() == len(" one naïve one")

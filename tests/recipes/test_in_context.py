@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hfcourse import cli, recipe
-from hfcourse.errors import ConfigError, DataError, HfcourseError, ModelError
+from hfcourse.errors import ConfigError, DataError, HfcourseError, ModelError, RunFolderError
 from hfcourse.run_folder import RunFolder
 from tests.prompting import tiny
 
@@ -109,6 +109,21 @@ def test_the_command_line(task: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         cli.main([*words, *place, "--resume"])
     assert ended.value.code == 0 and "already finished" in capsys.readouterr().err
+
+
+def test_answers_of_other_weights_are_not_taken_over(task: Path, tmp_path: Path) -> None:
+    model = saved("gpt2", "eos", tmp_path)
+    words = ["--model", model, "--task", str(task), "--shots", "0"]
+    before = run(tmp_path / "run", *words).read_predictions("sense-0shot")
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been interrupted
+    assert run(tmp_path / "run", *words, "--resume").read_predictions("sense-0shot") == before
+    trained_again = tiny.model("gpt2", tiny.tokenizer("eos"))
+    trained_again.get_input_embeddings().weight.data[5] += 1
+    trained_again.save_pretrained(model)
+    with pytest.raises(RunFolderError, match="its answers are of other weights than the model has now"):
+        run(tmp_path / "run", *words, "--resume")
+    assert RunFolder.open(tmp_path / "run").read_predictions("sense-0shot") == before
+    assert run(tmp_path / "run", *words, "--overwrite").read_predictions("sense-0shot") != before
 
 
 @pytest.mark.parametrize(
