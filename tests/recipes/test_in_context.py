@@ -118,7 +118,7 @@ def test_answers_of_other_weights_are_not_taken_over(task: Path, tmp_path: Path)
     (tmp_path / "run" / "metrics.json").unlink()  # as if it had been interrupted
     assert run(tmp_path / "run", *words, "--resume").read_predictions("sense-0shot") == before
     trained_again = tiny.model("gpt2", tiny.tokenizer("eos"))
-    trained_again.get_input_embeddings().weight.data[5] += 1
+    trained_again.get_input_embeddings().weight.data[::2] += 1
     trained_again.save_pretrained(model)
     with pytest.raises(RunFolderError, match="its answers are of other weights than the model has now"):
         run(tmp_path / "run", *words, "--resume")
