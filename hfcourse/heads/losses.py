@@ -24,12 +24,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ctx: Any, hidden_states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int
     ) -> Tensor:
         """Shapes: hidden_states (states, hidden), weight (vocabulary, hidden), labels (states,)."""
-        needs = ctx.needs_input_grad
+        needs, rows = ctx.needs_input_grad, max(len(labels), 1)
         counted = (labels != IGNORED).sum().clamp(min=1)
         total = torch.zeros((), dtype=torch.float32, device=labels.device)
         hidden_grad = torch.empty_like(hidden_states) if needs[0] else None
-        weight_grad = torch.zeros_like(weight) if needs[1] else None
+        weight_grad = torch.empty_like(weight) if needs[1] else None
         bias_grad = torch.zeros(weight.shape[0], dtype=torch.float32, device=weight.device) if needs[2] else None
+        if weight_grad is not None and not len(labels):
+            weight_grad.zero_()
         for start in range(0, len(labels), chunk):
             states, targets = hidden_states[start : start + chunk], labels[start : start + chunk]
             logits = states @ weight.T if bias is None else torch.addmm(bias, states, weight.T)
@@ -42,26 +44,27 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             gradient = log_probabilities.exp_()
             gradient.scatter_add_(1, targets, gradient.new_full(targets.shape, -1.0))
-            # What is ignored is left out on the narrow side, and the mean taken at the end: no pass over all logits.
+            # What is ignored is left out on the narrow side, and means are taken by the products (over all rows, whose
+            # number is known without waiting for the device): no pass over all logits.
             if bias_grad is not None:
-                bias_grad.addmv_(gradient.T, kept[:, 0].float())
+                bias_grad.addmv_(gradient.T, kept[:, 0].float(), alpha=1 / rows)
             gradient = gradient.to(states.dtype)
             if hidden_grad is not None:
-                torch.mm(gradient, weight, out=hidden_grad[start : start + chunk]).mul_(kept)
+                hidden_grad[start : start + chunk].addmm_(gradient, weight, beta=0, alpha=1 / rows).mul_(kept)
             if weight_grad is not None:
-                weight_grad.addmm_(gradient.T, states * kept, alpha=1 / len(labels))  # or fp16 might overflow
+                weight_grad.addmm_(gradient.T, states * kept, beta=min(start, 1), alpha=1 / rows)
         ctx.save_for_backward(hidden_grad, weight_grad, bias_grad, counted)
-        ctx.rows = len(labels)
+        ctx.rows = rows
         return total / counted
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward pass left; the gradient of the loss is a scalar."""
-        *sums, counted = ctx.saved_tensors
-        share = gradients[0] / counted
-        scales = (share, share * ctx.rows, share)
-        found = [None if part is None else part * scale for part, scale in zip(sums, scales, strict=True)]
-        return (*found, None, None)
+        *means, counted = ctx.saved_tensors
+        scale = gradients[0] * (ctx.rows / counted)
+        if scale.device.type == "cpu" and scale == 1:
+            return (*means, None, None)
+        return (*(None if part is None else part * scale for part in means), None, None)
 
 
 def linear_cross_entropy(
@@ -76,7 +79,7 @@ def linear_cross_entropy(
         weight: (vocabulary, hidden), the output embedding.
         bias: (vocabulary,) or None.
         labels: (states,) int64; `IGNORED` carries no loss.
-        chunk: states a piece; 0 picks a size whose logits stay near 16 MB on CPU, 512 MB on an accelerator.
+        chunk: states a piece; 0 picks a size whose logits stay near 100 MB on CPU, 512 MB on an accelerator.
     """
     hidden_states, weight, bias = _in_autocast(hidden_states, weight, bias)
     with torch.autocast(hidden_states.device.type, enabled=False):
@@ -108,6 +111,6 @@ def _in_autocast(states: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[T
 
 
 def _chunk(weight: Tensor) -> int:
-    """States a piece, so that logits stay near 16 MB on CPU, 512 MB on an accelerator."""
-    floats = (4 if weight.device.type == "cpu" else 128) * 2**20
+    """States a piece, so that logits stay near 100 MB on CPU, 512 MB on an accelerator."""
+    floats = (25 if weight.device.type == "cpu" else 128) * 2**20
     return max(128, floats // weight.shape[0])
