@@ -43,6 +43,16 @@ class Config:
             raise ConfigError("models is empty: name presets, such as gpt2-nano,gpt2-mini")
         if self.ask.model or self.ask.tokenizer:
             raise ConfigError("ask.model and ask.tokenizer are those of the ladder: leave them out")
+        start = pretraining.base()
+        for name, given, usual, instead in (
+            ("pretrain.model", self.pretrain.model, start.model, "name the sizes with --models"),
+            ("pretrain.tokenizer", self.pretrain.tokenizer, "", "pretrain.train_tokenizer says how one is trained"),
+            ("pretrain.task.data", self.pretrain.task.data, start.task.data, "the ladder makes the text"),
+            ("pretrain.seed", self.pretrain.seed, 0, "--seed decides all draws"),
+            ("ask.seed", self.ask.seed, 0, "--seed decides all draws"),
+        ):
+            if given != usual:
+                raise ConfigError(f"{name} is {given!r}: {instead}")
 
 
 def base() -> Config:
@@ -57,7 +67,7 @@ def base() -> Config:
 def debug(config: Config) -> Config:
     """Seconds on CPU: two tiny models, a few rows of one task."""
     ask = replace(asking.debug(config.ask), model="", tasks=("cldr/lexicon",))
-    pretrain = pretraining.debug(config.pretrain)
+    pretrain = replace(pretraining.debug(config.pretrain), model=config.pretrain.model)
     return replace(config, models=("gpt2-tiny", "gpt2-nano"), documents=40, pretrain=pretrain, ask=ask)
 
 

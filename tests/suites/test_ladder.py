@@ -90,3 +90,6 @@ def test_settings_of_a_ladder() -> None:
         next(ladder._lists("cldr", random.Random(0)))
     with pytest.raises(ConfigError, match="those of the ladder"):
         module.Config(ask=recipe.find("gpt/in_context").module.Config(model="gpt2"))
+    for word, instead in (("pretrain.model", "name the sizes with --models"), ("ask.seed", "--seed decides all draws")):
+        with pytest.raises(ConfigError, match=f"{word} is .*: {instead}"):
+            recipe.parse(["gpt/ladder", "debug", f"--{word}", "1"])
