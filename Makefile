@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files go to two processes, each with one thread: half the time on 2 cores. One process: make WORKERS=0 test
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --durations 10
 
 .PHONY: help demo test slow gpu check lint venv clean
 
