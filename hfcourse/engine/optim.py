@@ -86,6 +86,24 @@ def allocate_moments(optimizer: torch.optim.Optimizer) -> None:
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
 
 
+def clips_itself(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `clip_in_step` can leave clipping to the optimizer's own pass over the gradients."""
+    return type(optimizer) is torch.optim.AdamW and all(group["fused"] for group in optimizer.param_groups)
+
+
+def clip_in_step(optimizer: torch.optim.Optimizer, limit: float) -> torch.Tensor:
+    """The norm of all gradients; the next step divides them where it is above `limit`.
+
+    As `torch.nn.utils.clip_grad_norm_`, without its pass that multiplies every gradient, by one mostly. Reads the norm:
+    for CPU, where nothing waits for that.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    scale = (norm + 1e-6) / limit
+    optimizer.grad_scale = scale if scale > 1 else None  # type: ignore[attr-defined]
+    return norm
+
+
 class MuonAndAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024; arXiv 2502.16982) for the matrices of the layers, AdamW for everything else.
 

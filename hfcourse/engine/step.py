@@ -303,9 +303,13 @@ class Steps:
                     parameter.grad /= processes
 
     def _clip(self) -> Tensor:
-        parameters = [p for group in self.state.optimizer.param_groups for p in group["params"]]
+        accelerator, optimizer = self.setup.accelerator, self.state.optimizer
         limit = self.setup.config.optim.clip or math.inf
-        norm = self.setup.accelerator.clip_grad_norm_(parameters, limit)
+        inner = getattr(optimizer, "optimizer", optimizer)  # what accelerate has wrapped
+        if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and optim.clips_itself(inner):
+            return optim.clip_in_step(inner, limit).detach()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = accelerator.clip_grad_norm_(parameters, limit)
         return torch.as_tensor(0.0 if norm is None else norm).detach()
 
     def _check(self, step: int, rows: np.ndarray, losses: dict[str, Tensor], norm: Tensor) -> None:
