@@ -310,7 +310,7 @@ def test_a_copy_overwrites_nothing(plant: Recipe) -> None:
 
 
 def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([*launcher, *words], capture_output=True, text=True, env=environment)
 

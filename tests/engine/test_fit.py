@@ -414,7 +414,16 @@ def test_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
     script.write_text(TWO)
     environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     one = [sys.executable, "-W", "ignore", str(script), str(tmp_path / "one")]
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script), str(tmp_path / "two")]
+    two = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+        str(tmp_path / "two"),
+    ]
     for command in (one, two):
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
         assert done.returncode == 0, done.stderr[-3000:]

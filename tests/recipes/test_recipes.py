@@ -324,7 +324,7 @@ def test_two_processes_end_where_one_does(words: list[str], pretrained: RunFolde
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     launchers = {
         "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
     }
     for where, launcher in launchers.items():
         command = [*launcher, script, *rest, "--output_dir", str(tmp_path / where)]
