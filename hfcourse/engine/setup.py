@@ -23,6 +23,7 @@ from hfcourse.engine.frozen_weights import frozen_in_bf16
 from hfcourse.engine.low_rank import lean_lora_in
 from hfcourse.engine.settings import FitConfig
 from hfcourse.engine.state import TrainState
+from hfcourse.engine.whole_windows import whole_windows_in
 from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 
@@ -87,9 +88,11 @@ class Setup:
 def faster_on_cpu(model: nn.Module, extra: Sequence[nn.Module], setup: Setup) -> Iterator[None]:
     """On CPU: fast draws of dropout, GELU in one kernel, lean LoRA, frozen matrices in bf16, kept tables of gradients.
 
-    A compiled model is left alone.
+    A compiled model is left alone, but for its convolutions in bf16, which must be given whole windows.
     """
     with contextlib.ExitStack() as stack:
+        if setup.accelerator.device.type == "cpu" and setup.accelerator.mixed_precision == "bf16":
+            stack.enter_context(whole_windows_in([model, *extra]))
         if setup.accelerator.device.type == "cpu" and not setup.config.train.compile:
             stack.enter_context(fast_dropout_in(model))
             stack.enter_context(fused_gelu_in(model))

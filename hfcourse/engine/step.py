@@ -96,7 +96,8 @@ class Steps:
             module.train()
         lr = self.setup.config.optim.lr * optim.lr_factor(position.step, self.total, self.setup.config.optim)
         optim.set_lr(self.state.optimizer, lr)
-        losses, logs, norm, stop = self._finite_gradients(rows, signal_received)
+        losses, logs, stop = self._gradients(rows, signal_received)
+        norm = self._clip()
         tokens = int(self._lengths_in(position.epoch)[rows].sum())
         if accelerator.device.type == "cpu":  # on an accelerator reading it would wait; `flush` looks later
             self._check(position.step + 1, rows, losses, norm)
@@ -187,22 +188,6 @@ class Steps:
         if self._lengths is None or epoch != self._lengths_epoch:
             self._lengths, self._lengths_epoch = self.task.lengths("train", epoch=epoch), epoch
         return self._lengths
-
-    def _finite_gradients(
-        self, rows: np.ndarray, signal_received: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor, int]:
-        """Gradients of one step and their norm; on CPU computed once more where they are no numbers.
-
-        Busy machines gave a nan now and then that the same step did not have when it was repeated (docs/LOG.md).
-        """
-        losses, logs, stop = self._gradients(rows, signal_received)
-        norm = self._clip()
-        if self.setup.accelerator.device.type == "cpu" and not all(map(torch.isfinite, [*losses.values(), norm])):
-            say(f"step {self.state.position.step + 1}: the loss or its gradient is no number: computed once more")
-            self.state.optimizer.zero_grad()
-            losses, logs, stop = self._gradients(rows, signal_received)
-            norm = self._clip()
-        return losses, logs, norm, stop
 
     def _gradients(self, rows: np.ndarray, signal_received: int) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
         """Gradients of one step, in as few forward passes as memory allows; retried in halves when it runs out."""

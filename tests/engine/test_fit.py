@@ -173,7 +173,7 @@ def test_nan_stops_with_step_examples_and_checkpoint(tmp_path: Path) -> None:
             if model.training:
                 Breaks.calls += 1
             return Output(
-                {k: v * (float("nan") if Breaks.calls >= 9 else 1) for k, v in output.losses.items()}, output.logits
+                {k: v * (float("nan") if Breaks.calls == 9 else 1) for k, v in output.losses.items()}, output.logits
             )
 
     class Task(ToyTask):
@@ -197,7 +197,7 @@ def test_a_gradient_that_is_nan_never_reaches_the_weights(tmp_path: Path) -> Non
         def __call__(self, model: Any, batch: Any, *, need_logits: bool) -> Output:
             output = super().__call__(model, batch, need_logits=need_logits)
             Breaks.calls += model.training
-            if Breaks.calls < 9:
+            if Breaks.calls != 9:
                 return output
             return Output({k: v + 0 * (v - v).sqrt() for k, v in output.losses.items()}, output.logits)
 
@@ -210,30 +210,6 @@ def test_a_gradient_that_is_nan_never_reaches_the_weights(tmp_path: Path) -> Non
     with pytest.raises(TrainingError, match=r"step 9: the gradient's norm is nan on examples toy-\d+.*checkpoint-6"):
         fit(model, Task(), toy_config(), new_run(tmp_path / "run"))
     assert all(torch.isfinite(weight).all() for weight in model.parameters())
-
-
-def test_a_nan_that_comes_once_is_computed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Hiccup(Supervised):
-        calls = 0
-
-        def __call__(self, model: Any, batch: Any, *, need_logits: bool) -> Output:
-            output = super().__call__(model, batch, need_logits=need_logits)
-            Hiccup.calls += model.training
-            factor = float("nan") if Hiccup.calls == 9 else 1
-            return Output({k: v * factor for k, v in output.losses.items()}, output.logits)
-
-    class Task(ToyTask):
-        @property
-        def objective(self) -> Supervised:
-            return Hiccup()
-
-    smooth, once = new_run(tmp_path / "smooth"), new_run(tmp_path / "once")
-    fit(toy_model(), ToyTask(), toy_config(), smooth)
-    assert "computed once more" not in capsys.readouterr().err
-    fit(toy_model(), Task(), toy_config(), once)
-    assert capsys.readouterr().err.count("step 9: the loss or its gradient is no number: computed once more") == 1
-    assert untimed(once) == untimed(smooth)
-    assert all(torch.equal(weights(once)[name], tensor) for name, tensor in weights(smooth).items())
 
 
 def test_out_of_memory_halves_the_forward_pass(tmp_path: Path) -> None:

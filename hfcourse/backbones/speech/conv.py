@@ -230,8 +230,11 @@ class ConvBlock(nn.Module):
 
     def _convolved(self, states: Tensor) -> Tensor:
         """As `self.conv` does it, (B, T', outputs) from (B, T, inputs)."""
+        (kernel,), (stride,), width = self.conv.kernel_size, self.conv.stride, states.shape[1]
+        if width > kernel:  # what lies behind the last window is not heard, and brings nan on CPU (whole_windows.py)
+            states = states[:, : width - (width - kernel) % stride]
         image = states.transpose(1, 2)[:, :, None]  # an image of one line, its channels last
-        found = F.conv2d(image, self.conv.weight[:, :, None], self.conv.bias, stride=(1, self.conv.stride[0]))
+        found = F.conv2d(image, self.conv.weight[:, :, None], self.conv.bias, stride=(1, stride))
         return found[:, :, 0].transpose(1, 2)
 
 
