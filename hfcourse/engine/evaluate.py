@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import nn
 
@@ -58,7 +59,9 @@ def evaluate(
         between: called with (batches done, all batches) after each batch; may raise to stop.
     """
     started = time.perf_counter()
-    accelerator = accelerator or Accelerator()
+    if accelerator is None:
+        AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
+        accelerator = Accelerator()
     if objective is None:
         objective = task.objective
         objective.bind(model)

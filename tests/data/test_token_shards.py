@@ -264,7 +264,7 @@ def test_memory_does_not_grow_with_the_corpus(
         tokenise([lines(count=count)], tokenizer, folder=tmp_path / str(count))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0]
+    assert peaks[1] < 3 * peaks[0]  # for ten times the text: where documents begin is kept for all
 
 
 def test_the_cache_folder_follows_the_environment(

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from hfcourse import model
@@ -85,6 +87,15 @@ def test_new_sentences_get_the_saved_models_classes(finished: Run, tmp_path: Pat
         assert "reference" not in answer
     assert len({answer["prediction"] for answer in answers}) > 1
     assert not list(tmp_path.glob(".*partial"))
+
+
+def test_precision_of_an_earlier_run_is_left_behind(finished: Run, tmp_path: Path) -> None:
+    """As in a notebook that has just trained in bf16."""
+    run = classes(finished)
+    plain = lines(predict(run, table(tmp_path)))
+    AcceleratorState._reset_state()
+    Accelerator(mixed_precision="bf16")
+    assert lines(predict(run, table(tmp_path), out=tmp_path / "again.jsonl")) == plain
 
 
 @pytest.mark.parametrize("ending", ["tsv", "csv"])
