@@ -42,7 +42,7 @@ class Config(pretraining.Config):
 
 
 def base() -> Config:
-    """gpt2-mini (4 layers x 256) on pydocs, blocks of 256 tokens: minutes on 2 cores."""
+    """gpt2-mini (4 layers x 256) on pydocs, blocks of 256 tokens: some 20 minutes of 2 cores."""
     start = pretraining.base()
     return Config(
         backbone=replace(start.backbone, dropout=0.0),
