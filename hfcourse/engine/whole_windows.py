@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from hfcourse.backbones.speech.rate import in_windows
+
 
 @contextmanager
 def whole_windows_in(modules: Iterable[nn.Module]) -> Iterator[None]:
@@ -33,6 +35,5 @@ def _is_concerned(conv: nn.Conv1d) -> bool:
 def _cut(conv: nn.Conv1d, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
     """(B, C, T) without what lies behind the last window."""
     (states,) = given
-    (kernel,), (stride,), width = conv.kernel_size, conv.stride, states.shape[-1]
-    over = (width - kernel) % stride
-    return (states[..., : width - over],) if over and width > kernel else None
+    heard = in_windows(states.shape[-1], conv.kernel_size[0], conv.stride[0])
+    return (states[..., :heard],) if heard < states.shape[-1] else None

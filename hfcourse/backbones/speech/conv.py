@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from hfcourse.backbones.speech.features import counts_of, mask_of
 from hfcourse.backbones.speech.frames import GRULayers
 from hfcourse.backbones.speech.quantizer import GumbelQuantizer, KMeansQuantizer
+from hfcourse.backbones.speech.rate import in_windows
 from hfcourse.errors import ConfigError
 
 _EPSILON = 1e-5
@@ -230,9 +231,9 @@ class ConvBlock(nn.Module):
 
     def _convolved(self, states: Tensor) -> Tensor:
         """As `self.conv` does it, (B, T', outputs) from (B, T, inputs)."""
-        (kernel,), (stride,), width = self.conv.kernel_size, self.conv.stride, states.shape[1]
-        if width > kernel:  # what lies behind the last window is not heard, and brings nan on CPU (whole_windows.py)
-            states = states[:, : width - (width - kernel) % stride]
+        (kernel,), (stride,) = self.conv.kernel_size, self.conv.stride
+        # What lies behind the last window is not heard, and brings nan on CPU (engine/whole_windows.py).
+        states = states[:, : in_windows(states.shape[1], kernel, stride)]
         image = states.transpose(1, 2)[:, :, None]  # an image of one line, its channels last
         found = F.conv2d(image, self.conv.weight[:, :, None], self.conv.bias, stride=(1, stride))
         return found[:, :, 0].transpose(1, 2)

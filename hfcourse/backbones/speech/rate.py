@@ -30,6 +30,11 @@ def state_counts(config: Any, samples: T) -> T:
     raise ValueError(f"{config.model_type}: no convolutions in its config tell how samples become states")
 
 
+def in_windows(width: int, kernel: int, step: int) -> int:
+    """How much of `width` a convolution without padding hears: up to the end of its last window."""
+    return width - (width - kernel) % step if width > kernel else width
+
+
 def stride(config: Any) -> int:
     """Samples from one state to the next."""
     if hasattr(config, "conv_stride"):
