@@ -1,10 +1,14 @@
-"""SIGTERM and SIGINT become a request to stop at the next step boundary; a second one stops at once."""
+"""SIGTERM and SIGINT become a request to stop at the next step boundary; a second one, later, stops at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
+
+_SAME = 1.0
+"""Seconds within which signals are one: a scheduler tells every process, and a parent then tells its own."""
 
 
 class StopSignals:
@@ -12,6 +16,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received = 0
+        self._at = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopSignals:
@@ -27,6 +32,7 @@ class StopSignals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if not self.received:
+            self.received, self._at = number, time.monotonic()
+        elif time.monotonic() - self._at > _SAME:
             raise KeyboardInterrupt
-        self.received = number

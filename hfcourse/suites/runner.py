@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -15,6 +14,7 @@ from hfcourse.config import to_dict
 from hfcourse.engine.signals import StopSignals
 from hfcourse.errors import ConfigError, HfcourseError, Interrupted, ModelError
 from hfcourse.run_folder import RunFolder
+from hfcourse.suites.processes import Worker, environment
 from hfcourse.suites.rows import Row, Suite
 
 
@@ -127,14 +127,19 @@ def run_jobs(
         run: the folder of all; each job is a run inside it.
         devices: so many jobs at a time, each in a process of its own on a GPU of its own (or a share of the
             cores); 1 runs them one after another.
-        isolate: under one device, too, give each job a process of its own, so that none finds memory or caches warm.
+        isolate: under one device, too, give each job a process of its own, so that none finds memory or caches warm;
+            not under a launch of several processes.
 
     Raises:
-        ModelError, ConfigError: a mistake that no other task would escape.
+        ModelError, ConfigError: a mistake that no other task would escape; from a job in a process of its own it is a
+            failure of that job. ConfigError: several devices under a launch of several processes.
         Interrupted: a signal; everything goes on with --resume.
     """
     outcome: Outcome[W] = Outcome()
-    here = devices == 1 and not isolate
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1  # the runs would take the launch for their own
+    if launched and devices > 1:
+        raise ConfigError(f"devices is {devices} under a launch of several processes: leave one of them out")
+    here = devices == 1 and not (isolate and not launched)
     finished = _here(jobs, learner, run) if here else _in_processes(jobs, learner, run, devices)
     for job, folder, reason in finished:
         if reason:
@@ -179,25 +184,27 @@ def _in_processes(
     """Each job as ``hfcourse run --config``, on the device that is free."""
     from hfcourse.engine.progress import say
 
-    free: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for device in range(devices):
-        free.put(device)
+    workers = [Worker(environment(device, devices)) for device in range(devices)]
+    free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    for worker in workers:
+        free.put(worker)
     folders = {job.name: _folder(job, job.settings(learner), learner, run) for job in jobs}
-    processes: set[subprocess.Popen[str]] = set()
 
     def work(job: W) -> str:
-        device = free.get()
+        worker = free.get()
         try:
             for attempt in (1, 2):
-                reason = _elsewhere(folders[job.name], _environment(device, devices), processes)
+                reason = _elsewhere(folders[job.name], worker)
                 if not reason:
                     return ""
                 _say_failed(job, reason, attempt)
             return reason
         finally:
-            free.put(device)
+            free.put(worker)
 
-    with ThreadPoolExecutor(devices) as pool, StopSignals() as signals:
+    with contextlib.ExitStack() as closing, ThreadPoolExecutor(devices) as pool, StopSignals() as signals:
+        for worker in workers:
+            closing.callback(worker.close)
         waiting = [(job, pool.submit(work, job)) for job in jobs]
         try:
             for number, (job, answer) in enumerate(waiting, start=1):
@@ -209,42 +216,27 @@ def _in_processes(
                 yield job, folders[job.name], reason
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(processes):
-                process.terminate()  # each writes a checkpoint first
+            for worker in workers:
+                worker.stop()
             raise
 
 
-def _elsewhere(folder: RunFolder, environment: Mapping[str, str], processes: set[subprocess.Popen[str]]) -> str:
+def _elsewhere(folder: RunFolder, worker: Worker) -> str:
+    """Why it failed, in one line; empty if it did not."""
     if folder.finished:
         return ""
     saved = str(folder.path / "config.yaml")
-    command = [sys.executable, "-m", "hfcourse", "run", "--config", saved, "--output_dir", str(folder.path), "--resume"]
-    process = subprocess.Popen(
-        [*command, "--no-train.progress"], text=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    code, said = worker.run(
+        ["run", "--config", saved, "--output_dir", str(folder.path), "--resume", "--no-train.progress"]
     )
-    processes.add(process)
-    _, said = process.communicate()
-    processes.discard(process)
-    if process.returncode == 0:
+    if code == 0:
         return ""
     lines = [line for line in said.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    reason = (errors or lines or [f"exit code {process.returncode}"])[-1]
-    if process.returncode in {130, 143, -2, -15}:  # it said so, or was stopped before it could
-        raise Interrupted(reason, process.returncode % 128 if process.returncode > 0 else -process.returncode)
+    reason = (errors or lines or [f"exit code {code}"])[-1]
+    if code in {130, 143, -2, -15}:  # it said so, or was stopped before it could
+        raise Interrupted(reason, code % 128 if code > 0 else -code)
     return reason
-
-
-def _environment(device: int, devices: int) -> dict[str, str]:
-    """One GPU each, or an equal share of the cores; a job that runs alone has them all."""
-    if devices == 1:
-        return dict(os.environ)
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if gpus:
-        return {**os.environ, "CUDA_VISIBLE_DEVICES": str(device % gpus)}
-    return {**os.environ, "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // devices))}
 
 
 def _folder(job: Work, settings: Any, learner: Learner, run: RunFolder) -> RunFolder:

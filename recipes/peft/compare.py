@@ -50,7 +50,7 @@ class Config:
     curve_methods: tuple[MethodName, ...] = MAIN
     """Those of the methods that the curve is made for."""
     isolate: bool = True
-    """Give each run a process of its own, so that its memory is its own; costs the seconds of a start."""
+    """Give each run a process of its own, so that its memory is its own; not under `accelerate launch` of several."""
     finetune: finetuning.Config = field(default_factory=finetuning.base)
     """Settings of every run: task, batch, optimizer steps. Evaluates five times where `train.eval_every` is 0."""
 
@@ -166,7 +166,9 @@ def main(config: Config, run: RunFolder) -> None:
         return
     design = design_of(config, run)
     # For a preset one vocabulary was learnt just now: it serves all runs.
-    tokenizer = config.finetune.tokenizer or (str(run.path / "tokenizer") if config.model in model.PRESETS else "")
+    tokenizer = config.finetune.tokenizer or (
+        str(run.path.resolve() / "tokenizer") if config.model in model.PRESETS else ""
+    )
 
     def one(method: MethodName, seed: int, examples: int) -> finetuning.Config:
         return settings(config, tokenizer, method, seed, examples)

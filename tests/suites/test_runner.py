@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hfcourse.errors import DataError, Interrupted, ModelError
+from hfcourse.errors import ConfigError, DataError, Interrupted, ModelError
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.runner import Job, Learner, Plan, run_jobs
 from tests.suites.fake import ROWS, SUITE, Fake, folder
@@ -151,6 +151,15 @@ def test_one_after_another_in_processes_of_their_own(tmp_path: Path, capsys: pyt
     (job,) = jobs(plan())[:1]
     assert run_jobs([job], written(tmp_path), again, isolate=True).runs["one"]
     assert one.read_json("metrics.json") == first
+
+
+def test_a_launch_of_several_processes_is_not_shared_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="under a launch of several processes"):
+        run_jobs(jobs(plan()), Fake().learner, folder(tmp_path / "suite"), devices=2)
+    here = Fake()
+    run_jobs(jobs(plan()), here.learner, folder(tmp_path / "here"), isolate=True)
+    assert [settings.row for settings in here.learned] == ["one", "two", "three"]
 
 
 def test_a_signal_stops_the_process_of_a_job_too(tmp_path: Path) -> None:
