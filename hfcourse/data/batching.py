@@ -89,16 +89,22 @@ def widest_first(steps: np.ndarray, edges: np.ndarray, lengths: np.ndarray) -> N
 
 
 def micro_batches(
-    rows: np.ndarray, lengths: np.ndarray, *, process: int, processes: int, tokens: int
+    rows: np.ndarray, lengths: np.ndarray, *, process: int, processes: int, tokens: int, alike: int = 0
 ) -> list[np.ndarray]:
     """One process's share of a step, cut into forward passes of at most `tokens` padded tokens (0: not cut).
 
     Rows are dealt in turn, so that every process gets the same spread of lengths. A process without a row
-    gets an empty list.
+    gets an empty list. Where `alike` is given, passes are also cut to about so many rows, of similar length each.
     """
     share = rows[process::processes]
-    edges = _edges(lengths[share], examples=max(len(share), 1), tokens=tokens, pool=max(len(share), 1))
-    return [share[start:end] for start, end in pairwise(edges)]
+    groups = max(1, len(share) // alike) if alike else 1
+    if groups > 1:
+        share = share[np.argsort(lengths[share], kind="stable")]
+    parts = []
+    for group in np.array_split(share, groups):
+        edges = _edges(lengths[group], examples=max(len(group), 1), tokens=tokens, pool=max(len(group), 1))
+        parts += [group[start:end] for start, end in pairwise(edges)]
+    return parts
 
 
 def _edges(lengths: np.ndarray, *, examples: int, tokens: int, pool: int) -> np.ndarray:

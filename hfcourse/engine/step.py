@@ -30,6 +30,8 @@ from hfcourse.tasks.base import Batch, Task
 
 _GRACE = 100
 """Steps after which signs of collapse count: before, nothing has been learned yet."""
+_ALIKE = 8
+"""Rows of similar length in a forward pass, where a step must mix lengths."""
 _SICK_WINDOWS = 5
 """So many log windows in turn must show a collapse."""
 
@@ -176,7 +178,7 @@ class Steps:
                 "train",
                 examples=batch.examples,
                 tokens=batch.budget,
-                bucket=batch.bucket,
+                bucket=batch.bucket and not self.task.mixes_lengths,
                 seed=config.seed,
                 epoch=epoch,
             )
@@ -202,13 +204,15 @@ class Steps:
     def _accumulate(self, rows: np.ndarray, signal_received: int) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
         accelerator = self.setup.accelerator
         position = self.state.position
-        examples = self.task.splits["train"]
+        examples, on_cpu = self.task.splits["train"], accelerator.device.type == "cpu"
         parts = micro_batches(
             rows,
             self._lengths_in(position.epoch),
             process=accelerator.process_index,
             processes=accelerator.num_processes,
             tokens=position.micro_tokens,
+            # Several small passes cost a CPU little, and pad little; another device is better filled by one.
+            alike=_ALIKE if self.setup.config.batch.bucket and self.task.mixes_lengths and on_cpu else 0,
         )
         # A process without a row still takes part in the exchange of gradients, with a weight of nothing.
         idle = not parts

@@ -100,6 +100,8 @@ class Task(ABC):
     """Whether a larger score is better."""
     augments: bool = False
     """Whether `collate` draws, so that a row has other inputs in each epoch."""
+    mixes_lengths: bool = False
+    """Whether a step must hold rows of all lengths."""
     hears: bool = False
     """Whether its examples are sound: lengths are frames of 10 ms, and logs tell seconds of audio."""
     splits: Mapping[str, Examples]

@@ -92,6 +92,7 @@ class Classification(Task):
             pooling=config.pooling,
             layers=config.layers,
         )
+        self.mixes_lengths = self.problem == "regression"  # texts of one length have numbers that are alike
         self._targets = {split: list(table[tables.TARGET]) for split, table in raw.items()}
         self._raw = raw
         self.scores = self._scores()

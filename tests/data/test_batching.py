@@ -70,3 +70,16 @@ def test_processes_share_a_step_without_overlap(processes: int, tokens: int) -> 
         assert sorted(np.concatenate([part for share in shares for part in share]).tolist()) == sorted(rows.tolist())
         for part in [part for share in shares for part in share]:
             assert len(part) and (not tokens or len(part) == 1 or len(part) * LENGTHS[part].max() <= tokens)
+
+
+@pytest.mark.parametrize("tokens", [0, 120])
+def test_passes_of_alike_lengths_leave_the_step_as_it_is(tokens: int) -> None:
+    def padding(parts: list[np.ndarray]) -> int:
+        return sum(len(part) * int(LENGTHS[part].max()) - int(LENGTHS[part].sum()) for part in parts)
+
+    for rows in plan(LENGTHS, examples=32, bucket=False, seed=3, epoch=0):
+        whole, apart = (
+            micro_batches(rows, LENGTHS, process=0, processes=1, tokens=tokens, alike=alike) for alike in (0, 8)
+        )
+        assert sorted(np.concatenate(apart).tolist()) == sorted(rows.tolist())
+        assert len(rows) < 16 or (len(apart) >= len(rows) // 8 and padding(apart) < padding(whole))
