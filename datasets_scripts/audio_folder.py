@@ -21,7 +21,7 @@ CONFIGS = {
     "unlabelled": "Sound alone.",
     "labelled": "A folder a class: its name is the label, and names no split.",
 }
-_ENDINGS = "wav|wave|flac|ogg|oga|opus|mp3|aif|aiff|aifc|au|snd|caf|w64|sph"
+_ENDINGS = "wav|wave|flac|ogg|oga|opus|mp3|aif|aiff|aifc|au|snd|caf|w64|sph|m4a"  # the last: to be counted
 
 
 def fingerprint(data_dir: str | None) -> str:

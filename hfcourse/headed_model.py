@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
@@ -100,9 +101,8 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
             table: Any = self.backbone.get_input_embeddings()
             vocabulary, embedding = table.weight.shape
             return MaskedLMHead(spec, inner.hidden_size, embedding, vocabulary)
-        dropout = getattr(inner, "hidden_dropout_prob", None)
-        dropout = getattr(inner, "classifier_dropout", None) if dropout is None else dropout
-        dropout = 0.1 if dropout is None else dropout
+        names = ("hidden_dropout_prob", "hidden_dropout", "classifier_dropout")
+        dropout = next((found for name in names if (found := getattr(inner, name, None)) is not None), 0.1)
         if spec.layers == "exits":
             return ExitsHead(spec, inner.hidden_size, dropout, inner.num_hidden_layers)
         if spec.kind not in _HEADS:
@@ -143,6 +143,8 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         inputs = self.inputs_of(batch)
         if "input_ids" in inputs and inputs["input_ids"].dim() == 3:
             inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
+        if self.training and "input_values" in inputs and self._too_short_to_mask(inputs):
+            inputs["mask_time_indices"] = torch.zeros(self._states_of(inputs), dtype=torch.bool, device=self.device)
         masks = batch.get("mask_feature_indices") if "mask_feature_indices" not in inputs else None
         with contextlib.nullcontext() if masks is None else channels_silent(self.backbone, masks):
             output = self.backbone(**inputs, output_hidden_states=self.reads_all_layers)
@@ -158,6 +160,19 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
             mask=None if mask is None else mask.bool(),
             embedding=embedding,
         )
+
+    def _states_of(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
+        """Rows and states of a batch of samples."""
+        rows, samples = inputs["input_values"].shape
+        return rows, int(state_counts(self.config.backbone_config, torch.tensor(samples)))
+
+    def _too_short_to_mask(self, inputs: dict[str, Tensor]) -> bool:
+        """Whether transformers would draw masks of its own, as the checkpoint's config says, that do not fit."""
+        config = self.config.backbone_config
+        draws = "mask_time_indices" in self._inputs and getattr(config, "mask_time_prob", 0) > 0
+        if not draws or inputs.get("mask_time_indices") is not None or not hasattr(config, "mask_time_length"):
+            return False
+        return self._states_of(inputs)[1] <= int(config.mask_time_length)
 
     def _heard(self, states: Tensor, output: Any, sample_counts: Tensor) -> States:
         """States of sound, without those of padding alone (Whisper has 30 s), and which of the rest are real."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,17 @@ from typing import Any
 
 import numpy as np
 
-ENDINGS = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64", ".sph", ".m4a"}
+_KINDS = "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 sph m4a"
+ENDINGS = {f".{kind}" for kind in _KINDS.split()}
 """Of files that are taken for recordings; what soundfile cannot read of them is counted."""
 CLIPPED = 0.05
 """A recording with a larger share of its samples at full scale is called clipped: speech is cut off there."""
+_MISSING = re.compile(r"^\s*data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""What libsndfile notes of a RIFF file that says it has more sound than it has."""
+_UNKNOWN_SIZE = 2**31 - 2**16
+"""Bytes from which on that is what programs write that do not know the size yet."""
+_KERNEL = 50_000_000
+"""Most entries of a resampler's filter."""
 _SILENT = 1e-5
 """Nothing in a silent recording is louder (a hundredth of what the last bit of 16 is worth is 3e-7)."""
 
@@ -62,29 +71,42 @@ def decode(part: Part, rate: int) -> np.ndarray:
     """The samples of a part, float32 (samples,), its channels averaged, at `rate` samples a second.
 
     Raises:
-        UnreadableAudio: no such file, or nothing that soundfile reads to its end.
+        UnreadableAudio: no such file, nothing that soundfile reads to its end, or sound that is cut off at full scale.
     """
-    import soundfile
-
     with _opened(part) as sound:
         first, count = _span(part, sound.frames, sound.samplerate)
         own_rate = int(sound.samplerate)
         try:
             sound.seek(first)
             samples = sound.read(count, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             raise UnreadableAudio(f"damaged ({_reason(error)})") from error
+        if missing := _MISSING.search(sound.extra_info):
+            there, promised = int(missing[2]), int(missing[1])
+            if promised < _UNKNOWN_SIZE:  # else written to a pipe
+                raise UnreadableAudio(f"truncated: {there} of {promised} bytes are there")
     if len(samples) < count:
         raise UnreadableAudio(f"truncated: {len(samples)} of {count} samples are there")
+    if _is_clipped(samples):  # here: at another rate, or averaged, it would not show
+        raise UnreadableAudio("clipped")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     return np.ascontiguousarray(mono) if own_rate == rate else resample(mono, own_rate, rate)
 
 
 def resample(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
-    """Samples (samples,) at another rate: ceil(samples x rate / own_rate) of them (torchaudio's windowed sinc)."""
+    """Samples (samples,) at another rate: ceil(samples x rate / own_rate) of them (torchaudio's windowed sinc).
+
+    Raises:
+        UnreadableAudio: rates with so little in common that the filter would take gigabytes.
+    """
     import torch
     import torchaudio.functional
 
+    if not len(samples):
+        return samples
+    common = math.gcd(own_rate, rate)
+    if (own_rate // common) * (rate // common) > _KERNEL:
+        raise UnreadableAudio(f"{own_rate} samples a second cannot be made {rate}: bring it to a usual rate")
     with torch.no_grad():
         changed: np.ndarray = torchaudio.functional.resample(torch.from_numpy(samples), own_rate, rate).numpy()
     return changed
@@ -108,12 +130,15 @@ def fault(samples: np.ndarray, shortest: int) -> str:
         return "holds nan or inf"
     if len(samples) < shortest:
         return f"too short: {len(samples)} samples, and the model needs {shortest}"
-    loudest = np.abs(samples)
-    if loudest.max() < _SILENT:
-        return "silent"
-    if (loudest >= 0.999 * max(loudest.max(), 1.0)).mean() > CLIPPED:
-        return "clipped"
-    return ""
+    return "silent" if np.abs(samples).max() < _SILENT else ""
+
+
+def _is_clipped(samples: np.ndarray) -> bool:
+    """Whether too much of any channel of (samples, channels) is at full scale."""
+    if not len(samples):
+        return False
+    levels = np.abs(samples)
+    return bool(((levels >= 0.999 * np.maximum(levels.max(axis=0), 1.0)).mean(axis=0) > CLIPPED).any())
 
 
 def normalised(samples: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the frames of a recording are like: MFCC, or a layer of a saved model. What clusters are made of."""
+"""What the frames of a recording are like, such as MFCC. What clusters are made of."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hfcourse.backbones.load import load_config, locate
-from hfcourse.backbones.settings import BackboneConfig
-from hfcourse.backbones.speech.rate import is_speech, shortest, stride
-from hfcourse.data import extractors
-from hfcourse.data.audio import normalised
-from hfcourse.errors import ConfigError, ModelError
-
-_PIECE = 60
+PIECE = 60
 """Seconds; longer recordings are worked on in pieces of that many, each frame within one."""
 
 
@@ -56,7 +49,7 @@ class Mfcc:
         import torchaudio.functional
 
         found = []
-        for piece in pieces(samples, hop=self.hop, window=self.window, longest=_PIECE * self.rate):
+        for piece in pieces(samples, hop=self.hop, window=self.window, longest=PIECE * self.rate):
             still = torchaudio.compliance.kaldi.mfcc(
                 torch.from_numpy(piece)[None], sample_frequency=self.rate, use_energy=False
             ).T
@@ -66,79 +59,6 @@ class Mfcc:
             whole = np.concatenate(found)
             found = [(whole - whole.mean(axis=0)) / (whole.std(axis=0) + 1e-5)]
         return np.ascontiguousarray(np.concatenate(found), dtype=np.float32)
-
-
-class LayerStates:
-    """The states of one layer of a saved model, as it hears each recording alone: (F, H)."""
-
-    def __init__(self, name: str, layer: int, backbone: BackboneConfig | None = None) -> None:
-        """Load the model.
-
-        Args:
-            name: a run folder, a folder or a Hub id.
-            layer: from 1; 0 for the one in the middle.
-            backbone: where its weights come from.
-
-        Raises:
-            ModelError: no such model, or none that hears samples. ConfigError: no such layer.
-        """
-        import torch
-        from transformers import AutoModel
-
-        settings = backbone or BackboneConfig()
-        config = load_config(name, settings, None)
-        extractor = extractors.load(name, settings) if is_speech(config) else None
-        if extractor is None or extractor.model_input_names[0] != "input_values":
-            raise ModelError(f"{name}: it hears no samples: clusters are made of MFCC, or of a model that does")
-        layers = config.num_hidden_layers
-        self.name, self.layer = name, layer or -(-layers // 2)
-        if not 1 <= self.layer <= layers:
-            raise ConfigError(f"layer {layer} of {name}: it has the layers 1 to {layers}")
-        self.rate, self.hop, self.window = int(extractor.sampling_rate), stride(config), shortest(config)
-        self._normalises = bool(extractor.do_normalize)
-        place = locate(name)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model: Any = AutoModel.from_pretrained(
-            place, revision=settings.revision, cache_dir=settings.cache_dir, dtype=torch.float32
-        )
-        self.model.eval().to(self.device)
-        self._weights = weights_hash(self.model)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What decides the frames; a model is known by its weights, wherever it lies."""
-        return {"feature": "layer", "layer": self.layer, "model": self.name, "weights": self._weights}
-
-    def __call__(self, samples: np.ndarray) -> np.ndarray:
-        """Frames (F, H)."""
-        import torch
-
-        heard = normalised(samples) if self._normalises else samples
-        found = []
-        with torch.no_grad():
-            for piece in pieces(heard, hop=self.hop, window=self.window, longest=_PIECE * self.rate):
-                values = torch.from_numpy(piece)[None].to(self.device)
-                output = self.model(values, output_hidden_states=True)
-                found.append(output.hidden_states[self.layer][0].float().cpu().numpy())
-        return np.ascontiguousarray(np.concatenate(found), dtype=np.float32)
-
-
-def frames_of(
-    model: str, layer: int, rate: int, backbone: BackboneConfig | None = None, *, cmvn: bool = False
-) -> Frames:
-    """The layer of a model, or without one MFCC, normalised over each recording under `cmvn`.
-
-    Raises:
-        ModelError: the model hears at another rate than the sound has.
-    """
-    if not model:
-        return Mfcc(rate, cmvn=cmvn)
-    states = LayerStates(model, layer, backbone)
-    if states.rate != rate:
-        raise ModelError(
-            f"{model} hears {states.rate} samples a second, and what is trained {rate}: take one that fits"
-        )
-    return states
 
 
 def pieces(samples: np.ndarray, *, hop: int, window: int, longest: int) -> Iterator[np.ndarray]:

@@ -49,11 +49,12 @@ class Units:
         folder = Path(folder).expanduser()
         try:
             about = json.loads((folder / _ABOUT).read_text())
-            whole = about["layout"] == _LAYOUT and all(
-                (folder / f"{split}.units").stat().st_size == 2 * made["frames"]
-                for split, made in about["splits"].items()
+            whole = (
+                about["layout"] == _LAYOUT
+                and about.keys() >= {"frames", "clusters", "rate", "hop", "window"}
+                and all(_is_whole(folder, split, made["frames"]) for split, made in about["splits"].items())
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError):
             whole = False
         if not whole:
             raise DataError(
@@ -114,6 +115,11 @@ class Units:
             hop=self.hop,
             window=self.window,
         )
+
+
+def _is_whole(folder: Path, split: str, frames: int) -> bool:
+    ends = int(np.load(folder / f"{split}.offsets.npy")[-1]) == frames
+    return ends and (folder / f"{split}.units").stat().st_size == 2 * frames
 
 
 @dataclass(frozen=True)

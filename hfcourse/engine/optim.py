@@ -25,7 +25,8 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
     it holds the matrices of the layers, which Muon is for.
     """
     inner = unwrapped(model)
-    prefix = f"{getattr(inner, 'base_model_prefix', '')}."
+    # A bare backbone has the prefix of a model with a head, but no part of that name.
+    prefix = f"{getattr(inner, 'base_model_prefix', '')}." if getattr(inner, "base_model", inner) is not inner else "."
     depth = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=0)
     head_scale = 1.0 if config.head_lr is None else config.head_lr / config.lr
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
@@ -57,7 +58,7 @@ def parameter_groups(model: nn.Module, extra: Iterable[nn.Module], config: Optim
 
 def _layer(name: str) -> int:
     """1 for the lowest layer; 0 for embeddings. What stands after the last layer (a final norm) counts as below."""
-    match = _LAYER.search(name)
+    match = None if "pos_conv_embed" in name else _LAYER.search(name)  # data2vec's positions have layers, too
     return int(match[1]) + 1 if match else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class Probe:
     start: str
     """pretrained or random."""
     model: str
-    """What `hfcourse.model.build` is given."""
+    """What `hfcourse.model.build` is given; of a random start, a model of the same settings."""
     task: str
     """As the settings of `probing` know it, such as commands or fsdd/leave_out_theo_lucas."""
     seed: int
@@ -73,7 +73,6 @@ def compare(
     pretraining: Learner,
     probing: Learner,
     baseline: str,
-    preset: Callable[[str], str],
     last: Collection[str] = (),
     devices: int = 1,
 ) -> None:
@@ -89,7 +88,6 @@ def compare(
         pretraining: its settings take a method.
         probing: its settings take a `Probe`.
         baseline: a preset that has nothing to learn.
-        preset: the name of a method's fresh net.
         last: methods that read what others left: they are trained after all of these.
         devices: so many runs at a time.
 
@@ -103,7 +101,7 @@ def compare(
         trained.failed |= done.failed
     starts = [(baseline, RANDOM, baseline)]
     for method, ((_, folder),) in trained.runs.items():
-        starts += [(method, PRETRAINED, str(folder.path)), (method, RANDOM, preset(method))]
+        starts += [(method, start, str(folder.path.resolve())) for start in (PRETRAINED, RANDOM)]
     probes = [Probe(*start, task, seed) for start in starts for task in tasks for seed in seeds]
     judged: Outcome[Probe] = run_jobs(probes, probing, run, devices=devices)
     if run.is_main:

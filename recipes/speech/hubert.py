@@ -60,7 +60,7 @@ class Config:
         settings, method = self.pretrain, replace(self.pretrain.task.method, clusters=self.clusters[number])
         if before:
             layer = self.layers[number - 1] if self.layers else 0
-            method = replace(method, units="", teacher=before, layer=layer)
+            method = replace(method, units="", cmvn=False, teacher=before, layer=layer)
         train = replace(settings.train, steps=self.steps[number]) if self.steps else settings.train
         return replace(settings, seed=self.seed, task=replace(settings.task, method=method), train=train)
 

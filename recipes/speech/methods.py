@@ -86,7 +86,7 @@ def main(config: Config, run: RunFolder) -> None:
     def settings_of(method: str) -> Any:
         chosen = METHODS[method]()
         if isinstance(chosen, DistilHuBERT):
-            chosen = replace(chosen, teacher=str(run.path / "pretrain-hubert"))
+            chosen = replace(chosen, teacher=str(run.path.resolve() / "pretrain-hubert"))
         task = replace(config.pretrain.task, method=chosen)
         return replace(config.pretrain, seed=config.seed, task=task).resolved()
 
@@ -104,7 +104,6 @@ def main(config: Config, run: RunFolder) -> None:
         pretraining=Learner(recipe="speech/pretrain", settings=settings_of, learn=pretraining.learn),
         probing=Learner(recipe="speech/finetune", settings=probe_of, learn=judging.learn),
         baseline="fbank",
-        preset=lambda method: f"{method}-{config.pretrain.size}",
         last=("distilhubert",),
         devices=config.devices,
     )

@@ -86,7 +86,7 @@ def main(config: Config, run: RunFolder) -> None:
             raise TrainingError(
                 f"{run.path}: pretraining failed twice: {trained.failed[job.name]}: --resume tries again"
             )
-        model = str(run.path / job.name)
+        model = str(run.path.resolve() / job.name)
 
     def probe_of(probe: Probe) -> Any:
         task = replace(config.probe.task, data=probe.task, data_dir=config.data_dir)

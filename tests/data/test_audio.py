@@ -76,5 +76,32 @@ def test_faults() -> None:
     assert fault(good[:0], 400) == "empty"
     assert fault(np.zeros(8000, dtype=np.float32), 400) == "silent"
     assert fault(np.where(np.arange(len(good)) == 5, np.nan, good), 400) == "holds nan or inf"
-    assert fault(np.clip(30 * good, -1, 1), 400) == "clipped"
-    assert fault(np.clip(0.9 * good / np.abs(good).max(), -1, 1), 400) == ""  # loud is not clipped
+
+
+@pytest.mark.parametrize("rate", [RATE, 8000, 44_100])
+def test_clipped_at_any_rate_and_in_any_channel(rate: int) -> None:
+    good = tone(300, 0.5)
+    loud = 0.9 * good / np.abs(good).max()  # is not clipped
+    cut = np.clip(30 * good, -1, 1)
+    assert len(decode(part(loud, rate=rate), RATE)) > 0
+    for samples in (cut, np.stack([loud, cut], axis=1)):
+        with pytest.raises(UnreadableAudio, match="clipped"):
+            decode(part(samples, rate=rate), RATE)
+
+
+def test_truncated_riff_files() -> None:
+    whole = cell(tone(300, 1.0), container="WAV")["bytes"]
+    decode(Part(path="whole.wav", content=whole), RATE)
+    with pytest.raises(UnreadableAudio, match="truncated: 15956 of 32000 bytes"):
+        decode(Part(path="cut.wav", content=whole[:16_000]), RATE)
+    at = whole.index(b"data") + 4
+    piped = whole[:at] + b"\xff\xff\xff\xff" + whole[at + 4 :]  # its size was not known when it was written
+    assert len(decode(Part(path="piped.wav", content=piped), RATE)) == RATE
+
+
+def test_other_rates_without_sound_or_measure() -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, np.zeros(0, dtype=np.float32), 8000, format="WAV")
+    assert fault(decode(Part(path="empty.wav", content=stream.getvalue()), RATE), 400) == "empty"
+    with pytest.raises(UnreadableAudio, match="44101 samples a second cannot be made 16000"):
+        decode(part(tone(300, 0.1), rate=44_101), RATE)

@@ -14,9 +14,10 @@ import torchaudio.functional
 
 from hfcourse.backbones.speech.rate import state_counts
 from hfcourse.data import frame_features, kmeans, units
-from hfcourse.data.frame_features import LayerStates, Mfcc, frames_of, pieces
+from hfcourse.data.frame_features import Mfcc, pieces
 from hfcourse.data.units import SplitUnits, Units
 from hfcourse.errors import ConfigError, DataError, ModelError
+from hfcourse.objectives.speech.layer_states import LayerStates, frames_of
 from tests.objectives.speech import waves_clusters as waves
 
 SECONDS = [1.0, 0.7, 1.3, 0.55, 0.9, 1.15]

@@ -76,8 +76,14 @@ _CODES: dict[str, dict[str, Any]] = {
 }
 _HUBERT: dict[str, dict[str, Any]] = {"tiny": {}, "small": {}, "base": {"feat_proj_dropout": 0.1}}
 _DATA2VEC: dict[str, dict[str, Any]] = {
-    # Its convolutions are normalised over channels, with which GELU's gradient takes a third of a tiny net's step.
-    "tiny": {"feat_extract_activation": "relu", "num_conv_pos_embeddings": 1, "conv_pos_kernel_size": 15},
+    # Its convolutions are normalised over channels: GELU's gradient then takes a third of a tiny net's step, and
+    # without a bias they do not hear how loud a sound is.
+    "tiny": {
+        "feat_extract_activation": "relu",
+        "conv_bias": True,
+        "num_conv_pos_embeddings": 1,
+        "conv_pos_kernel_size": 15,
+    },
     "small": {"num_conv_pos_embeddings": 5},
     "base": {"num_conv_pos_embeddings": 5},
 }

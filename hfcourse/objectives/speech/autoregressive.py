@@ -59,7 +59,8 @@ class Autoregressive(SpeechObjective):
         logs: dict[str, Tensor] = {}
         if self.quantizer is not None:
             states, perplexity = self.quantizer(states, inside)
-            logs["frames/perplexity"] = perplexity * self.counts(batch)["frames"]
+            number = self.counts(batch)["frames"]
+            logs["frames/perplexity"] = perplexity * number if number else perplexity.new_zeros(())
         foretold, there = self.projection(states).float(), frames[:, ahead:]
         if inside is not None:
             foretold, there = foretold[inside], there[inside]
@@ -86,5 +87,7 @@ def constant_frames(logs: Mapping[str, float]) -> str:
 def spread(drawn: Tensor, frames: Tensor) -> Tensor:
     """Variance of drawn frames over that of true ones, times their number: near 0 where only the mean is drawn."""
     drawn, frames = drawn.detach().flatten(0, -2), frames.flatten(0, -2)
+    if not len(drawn):
+        return drawn.sum()
     own, true = (values.var(dim=0, correction=0).mean() for values in (drawn, frames))
     return own / true.clamp(min=1e-6) * len(drawn)

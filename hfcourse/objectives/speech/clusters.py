@@ -69,7 +69,8 @@ class MaskedClusters(SpeechObjective):
     def _found(self, splits: Mapping[str, Clips], context: SpeechContext) -> Units:
         from hfcourse.backbones.settings import BackboneConfig
         from hfcourse.data import units
-        from hfcourse.data.frame_features import frames_of, shown
+        from hfcourse.data.frame_features import shown
+        from hfcourse.objectives.speech.layer_states import frames_of
 
         settings = self.settings
         if settings.units:

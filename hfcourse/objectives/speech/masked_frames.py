@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hfcourse.backbones.speech.features import mask_of
 from hfcourse.data.spans import fixed_spans
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.autoregressive import constant_frames, spread
@@ -25,7 +26,7 @@ _KEEP, _REPLACE = 0.1, 0.2
 
 
 class MaskedFrames(SpeechObjective):
-    """Mean absolute error of the drawn frames at masked positions.
+    """Mean absolute error of the drawn frames at masked positions, and in blanked channels at all of them.
 
     The batch holds ``frame_mask`` (B, S) bool, ``action`` (B,) in [0, 1) and ``elsewhere`` (B, S), the frames that
     replace others; for TERA ``blanked`` (B, 2), the band of channels that is blanked as shares of them all, and
@@ -35,10 +36,12 @@ class MaskedFrames(SpeechObjective):
     def __init__(self, settings: Mockingjay) -> None:
         self.settings = settings
         self.head_module: Any = None
+        self._channels, self._mels = 0, 1
 
     def bind(self, model: nn.Module) -> None:
         config: Any = unwrapped(model).config
         hidden, channels = config.hidden_size, config.feature_size
+        self._channels, self._mels = channels, config.mels
         self.head_module = nn.Sequential(
             nn.Linear(hidden, hidden), nn.GELU(), nn.LayerNorm(hidden), nn.Linear(hidden, channels)
         )
@@ -47,7 +50,11 @@ class MaskedFrames(SpeechObjective):
         return [self.head_module]
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        return {"frames": int(batch["frame_mask"].sum())}
+        masked = batch["frame_mask"].sum(dim=1)
+        if "blanked" not in batch:
+            return {"frames": int(masked.sum()) * self._channels}
+        blanked = blanked_channels(batch["blanked"], self._channels, self._mels).sum(dim=1)
+        return {"frames": int((masked * self._channels + (batch["states"] - masked) * blanked).sum())}
 
     def draw(self, states: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
         settings, width = self.settings, int(states.max())
@@ -72,31 +79,47 @@ class MaskedFrames(SpeechObjective):
         inner: Any = unwrapped(getattr(model, "module", model))
         frames, counts = inner.features(batch["input_values"], batch.get("attention_mask"))
         mask = batch["frame_mask"][:, : frames.shape[1]]
-        heard = corrupted(frames, mask, batch, channels=inner.config.mels)
+        heard = corrupted(frames, mask, batch, mels=inner.config.mels)
         states = model(features=heard, counts=counts).last_hidden_state
-        # Only what is judged is drawn.
-        drawn = self.head_module(states[mask]).float()
-        loss = (drawn - frames[mask]).abs().mean()
-        share = len(drawn) / batch["states"].sum()
-        logs = {"frames/spread": spread(drawn, frames[mask]), "frames/masked": share * len(drawn)}
+        if "blanked" in batch:
+            judged = blanked_channels(batch["blanked"], frames.shape[2], inner.config.mels)[:, None, :]
+            if counts is not None:
+                judged = judged & mask_of(counts, frames.shape[1])[..., None]
+            judged = judged | mask[..., None]
+            every = self.head_module(states).float()
+            loss, drawn = (every - frames)[judged].abs().mean(), every[mask]
+        else:  # only what is judged is drawn
+            drawn = self.head_module(states[mask]).float()
+            loss = (drawn - frames[mask]).abs().mean()
+        entries = self.counts(batch)["frames"]
+        shown = spread(drawn, frames[mask]) / max(len(drawn), 1)
+        logs = {"frames/spread": shown * entries, "frames/masked": len(drawn) / batch["states"].sum() * entries}
         return Output(losses={"frames": loss}, logs=logs)
 
     def collapse(self, logs: Mapping[str, float]) -> str:
         return constant_frames(logs)
 
 
-def corrupted(frames: Tensor, mask: Tensor, batch: Batch, *, channels: int) -> Tensor:
+def blanked_channels(band: Tensor, channels: int, mels: int) -> Tensor:
+    """Which channels of a frame lie in a band, bool (B, C): that of every stacked frame and order of differences.
+
+    Args:
+        band: first and last as shares of the filters, (B, 2).
+        channels: C, of a frame.
+        mels: filters, of which a frame has one or several sets.
+    """
+    place = (torch.arange(channels, device=band.device) % mels) / mels
+    return (place >= band[:, :1]) & (place < band[:, 1:])
+
+
+def corrupted(frames: Tensor, mask: Tensor, batch: Batch, *, mels: int) -> Tensor:
     """Frames (B, S, C) as the model hears them: masked ones zeroed, replaced or kept, channels blanked, noise added."""
     action = batch["action"][:, None, None]
     places = batch["elsewhere"][:, : frames.shape[1], None].expand_as(frames)
     altered = torch.where(action < _KEEP, frames, torch.where(action < _REPLACE, frames.gather(1, places), 0.0))
     heard = torch.where(mask[..., None], altered, frames)
     if "blanked" in batch:
-        # Channel c of every stacked frame and every order of differences is the same band.
-        band = (torch.arange(frames.shape[2], device=frames.device) % channels) / channels
-        first, last = batch["blanked"][:, :1], batch["blanked"][:, 1:]
-        blank = (band >= first) & (band < last)
-        heard = heard.masked_fill(blank[:, None, :], 0.0)
+        heard = heard.masked_fill(blanked_channels(batch["blanked"], frames.shape[2], mels)[:, None, :], 0.0)
     if "noise" in batch:
         heard = heard + batch["noise"][:, None, None] * torch.randn_like(heard)
     return heard

@@ -266,6 +266,8 @@ class Data2Vec:
     """States that are masked together (the paper: 10)."""
     layers: int = 0
     """Upper layers whose mean is the target; 0 for two thirds of them."""
+    unmasked: float = 1.0
+    """Factor of the same loss on states that are not masked (the paper: 0). It is what teaches young convolutions."""
     beta: float = 0.0
     """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
     slow: Literal["all", "layers"] = "all"
@@ -280,8 +282,8 @@ class Data2Vec:
         _share("mask_rate", self.mask_rate)
         if not 0 <= self.decay[0] <= self.decay[1] <= 1:
             raise ConfigError(f"decay is {self.decay}: it must rise, between 0 and 1")
-        if self.ramp < 1 or self.span < 1 or self.layers < 0 or self.beta < 0:
-            raise ConfigError("ramp and span must be 1 or more, layers and beta 0 or more")
+        if self.ramp < 1 or self.span < 1 or min(self.layers, self.beta, self.unmasked) < 0:
+            raise ConfigError("ramp and span must be 1 or more, layers, beta and unmasked 0 or more")
 
     def build(self) -> SpeechObjective:
         """The objective."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ the next end of the recording is."""
 
 
 class Teacher(SpeechObjective):
-    """Squared error (or smooth L1) of the foretold targets at masked states.
+    """Squared error (or smooth L1) of the foretold targets at masked states, and with a factor at the others.
 
     Target of a state is the mean over the teacher's upper layers of what their MLPs give, each channel of each layer
     normalised over the utterance. The teacher is a moving average of the whole student, or as in the paper for speech
@@ -42,6 +43,7 @@ class Teacher(SpeechObjective):
 
     def __init__(self, settings: Data2Vec) -> None:
         self.settings = settings
+        self.weights = {"unmasked": settings.unmasked}
         self.student: Any = None
         self.teacher: Any = None
         self.front: SlowFront | None = None
@@ -75,7 +77,8 @@ class Teacher(SpeechObjective):
         return [module for module in (self.head_module, self.teacher, self.front) if module is not None]
 
     def counts(self, batch: Batch) -> dict[str, int]:
-        return {"states": int(batch["masked"].sum())}
+        masked = int(batch["masked"].sum())
+        return {"states": masked, "unmasked": int(batch["states"].sum()) - masked}
 
     def draw(self, states: np.ndarray, draws: Draws) -> dict[str, np.ndarray]:
         drawn = draws(_SPANS, int(states.max()) + 1)
@@ -86,12 +89,16 @@ class Teacher(SpeechObjective):
         places = masked.flatten().nonzero().squeeze(1)
         # The student first: under autocast it leaves weights cast for the teacher, and the other way round casts made
         # without gradient would be used with one.
-        with last_layer_at(self.student, places):
+        with contextlib.nullcontext() if self.settings.unmasked else last_layer_at(self.student, places):
             output = states_of(model, batch, mask_time_indices=masked)
-        foretold = self.head_module(output.last_hidden_state.flatten(0, 1)[places]).float()
-        targets = self.targets(output.extract_features, batch).flatten(0, 1)[places]
-        beta = self.settings.beta
-        loss = F.smooth_l1_loss(foretold, targets, beta=beta) if beta else F.mse_loss(foretold, targets)
+        states = output.last_hidden_state.flatten(0, 1)
+        every = self.targets(output.extract_features, batch).flatten(0, 1)
+        foretold, targets = self.head_module(states[places]).float(), every[places]
+        losses = {"states": self._error(foretold, targets)}
+        if self.settings.unmasked:
+            inside = mask_of(batch["states"], masked.shape[1])
+            others = (inside & ~masked).flatten().nonzero().squeeze(1)
+            losses["unmasked"] = self._error(self.head_module(states[others]).float(), every[others])
         number = len(places)
         logs = {
             "states/target_variance": _variance(targets) * number,
@@ -99,7 +106,11 @@ class Teacher(SpeechObjective):
             "states/foretold_variance": _variance(foretold.detach()) * number,
             "states/masked": number / batch["states"].sum() * number,
         }
-        return Output(losses={"states": loss}, logs=logs)
+        return Output(losses=losses, logs=logs)
+
+    def _error(self, foretold: Tensor, targets: Tensor) -> Tensor:
+        beta = self.settings.beta
+        return F.smooth_l1_loss(foretold, targets, beta=beta) if beta else F.mse_loss(foretold, targets)
 
     @torch.no_grad()
     def targets(self, features: Tensor, batch: Batch) -> Tensor:

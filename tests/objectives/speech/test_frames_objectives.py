@@ -86,9 +86,30 @@ def test_masked_frames_against_a_loop(settings: Mockingjay) -> None:
     where = batch["frame_mask"].nonzero().tolist()
     errors = torch.stack([(drawn[row, at] - frames[row, at]).abs().mean() for row, at in where])
     assert output.losses["frames"].item() == pytest.approx(errors.mean().item(), abs=1e-6)
-    assert objective.counts(batch) == {"frames": len(where)}
+    assert objective.counts(batch) == {"frames": len(where) * frames.shape[2]}
     inside = batch["states"][batch["frame_mask"].nonzero()[:, 0]]
     assert (batch["frame_mask"].nonzero()[:, 1] < inside).all()
+
+
+def test_tera_is_judged_on_blanked_channels_everywhere() -> None:
+    model, objective = net("transformer"), MaskedFrames(Tera(channels=0.5, magnitude=0.0))
+    objective.bind(model)
+    batch = batch_of(objective)
+    output = objective(model.eval(), batch, need_logits=False)
+    frames, counts = model.features(batch["input_values"], batch["attention_mask"])
+    heard = corrupted(frames, batch["frame_mask"], batch, mels=model.config.mels)
+    drawn = objective.head_module(model(features=heard, counts=counts).last_hidden_state)
+    errors = []
+    for row, count in enumerate(counts.tolist()):  # type: ignore[union-attr]
+        first, last = batch["blanked"][row].tolist()
+        for at in range(count):
+            for channel in range(frames.shape[2]):
+                blank = first <= channel % model.config.mels / model.config.mels < last
+                if blank or batch["frame_mask"][row, at]:
+                    errors.append((drawn[row, at, channel] - frames[row, at, channel]).abs())
+    assert output.losses["frames"].item() == pytest.approx(torch.stack(errors).mean().item(), abs=1e-6)
+    assert objective.counts(batch) == {"frames": len(errors)}
+    assert len(errors) > batch["frame_mask"].sum() * frames.shape[2]
 
 
 def test_alterations_by_hand() -> None:
@@ -96,15 +117,15 @@ def test_alterations_by_hand() -> None:
     mask = torch.tensor([[False, True, False]])
     still = {"elsewhere": torch.tensor([[0, 2, 0]])}
     for action, expected in ((0.05, frames[0, 1]), (0.15, frames[0, 2]), (0.5, torch.zeros(8))):
-        found = corrupted(frames, mask, {"action": torch.tensor([action]), **still}, channels=4)
+        found = corrupted(frames, mask, {"action": torch.tensor([action]), **still}, mels=4)
         assert torch.equal(found[0, 1], expected) and torch.equal(found[0, [0, 2]], frames[0, [0, 2]])
     band = {"action": torch.tensor([0.05]), "blanked": torch.tensor([[0.25, 0.75]]), **still}
-    found = corrupted(frames, mask, band, channels=4)
+    found = corrupted(frames, mask, band, mels=4)
     assert not found[..., [1, 2, 5, 6]].any() and torch.equal(found[..., [0, 3, 4, 7]], frames[..., [0, 3, 4, 7]])
     torch.manual_seed(0)
     loud = corrupted(torch.zeros(2, 50, 8), torch.zeros(2, 50, dtype=torch.bool),
                      {"action": torch.tensor([0.5, 0.5]), "noise": torch.tensor([0.0, 0.2]),
-                      "elsewhere": torch.zeros(2, 50, dtype=torch.long)}, channels=4)  # fmt: skip
+                      "elsewhere": torch.zeros(2, 50, dtype=torch.long)}, mels=4)  # fmt: skip
     assert not loud[0].any() and loud[1].std().item() == pytest.approx(0.2, rel=0.1)
 
 

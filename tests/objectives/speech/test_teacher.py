@@ -44,7 +44,9 @@ def moved(objective: Teacher) -> None:
             tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
 
 
-def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], upper: int) -> torch.Tensor:
+def plain_loss(
+    objective: Teacher, model: Any, batch: dict[str, torch.Tensor], upper: int, *, masked_ones: bool = True
+) -> torch.Tensor:
     """Row by row without padding: transformers' own class with the teacher's weights gives the MLPs' outputs."""
     teacher = copy.deepcopy(model).eval()
     weights = {f"encoder.{name}": tensor for name, tensor in objective.teacher.named_buffers()}
@@ -68,7 +70,7 @@ def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], u
         target = torch.stack([F.instance_norm(one.transpose(1, 2)) for one in fed[-upper:]]).mean(dim=0)
         states = model(sound, mask_time_indices=masked).last_hidden_state
         foretold = states @ objective.head_module.weight.T + objective.head_module.bias
-        errors.append((foretold - target.transpose(1, 2))[masked].square())
+        errors.append((foretold - target.transpose(1, 2))[masked if masked_ones else ~masked].square())
     return torch.cat(errors).mean()
 
 
@@ -78,7 +80,7 @@ def plain_loss(objective: Teacher, model: Any, batch: dict[str, torch.Tensor], u
 def test_loss_and_gradients_equal_a_plain_reference(upper: int, positions: int, slow: str) -> None:
     """Neither padding nor what is left out of the last layer changes anything, however positions are told."""
     model = net("data2vec-audio", num_conv_pos_embeddings=positions)
-    objective = bound(model, layers=upper, span=4, slow=slow)
+    objective = bound(model, layers=upper, span=4, slow=slow, unmasked=0.0)
     moved(objective)
     batch = batch_of(objective, model.config, LENGTHS)
     seen: list[int] = []
@@ -97,6 +99,19 @@ def test_loss_and_gradients_equal_a_plain_reference(upper: int, positions: int, 
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-6, msg=name)
     assert all(tensor.grad is None for tensor in objective.teacher.buffers())
+
+
+def test_states_that_are_not_masked_are_foretold_too() -> None:
+    model = net("data2vec-audio")
+    objective = bound(model, layers=2, unmasked=0.5)
+    moved(objective)
+    batch = batch_of(objective, model.config, LENGTHS)
+    losses = objective(model, batch, need_logits=False).losses
+    for name, masked_ones in (("states", True), ("unmasked", False)):
+        expected = plain_loss(objective, model, batch, 2, masked_ones=masked_ones)
+        torch.testing.assert_close(losses[name], expected, rtol=0, atol=1e-5)
+    assert objective.weights == {"unmasked": 0.5}
+    assert sum(objective.counts(batch).values()) == int(batch["states"].sum())
 
 
 def test_the_upper_two_thirds_are_averaged_where_no_number_is_given() -> None:

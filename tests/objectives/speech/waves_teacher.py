@@ -65,12 +65,12 @@ def batch_of(objective: SpeechObjective, config: Any, lengths: dict[int, int], *
 
 
 def losses(objective: SpeechObjective, model: Any, batch: Batch, steps: int, lr: float = 3e-3) -> list[float]:
-    """What the loss is before each of so many steps on one batch."""
+    """What the sum of the losses is before each of so many steps on one batch."""
     modules = [model, *objective.modules_to_train()]
     optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters() if p.requires_grad], lr=lr)
     found = []
     for step in range(1, steps + 1):
-        (loss,) = objective(model, batch, need_logits=False).losses.values()
+        loss = sum(objective(model, batch, need_logits=False).losses.values())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
