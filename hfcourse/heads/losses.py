@@ -25,6 +25,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         """Shapes: hidden_states (states, hidden), weight (vocabulary, hidden), labels (states,)."""
         needs, rows = ctx.needs_input_grad, max(len(labels), 1)
+        # fp16 has no room below: there the mean waits for the scale of the loss, which comes with the backward pass.
+        share = 1.0 if hidden_states.dtype == torch.float16 else 1 / rows
         counted = (labels != IGNORED).sum().clamp(min=1)
         total = torch.zeros((), dtype=torch.float32, device=labels.device)
         hidden_grad = torch.empty_like(hidden_states) if needs[0] else None
@@ -47,21 +49,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # What is ignored is left out on the narrow side, and means are taken by the products (over all rows, whose
             # number is known without waiting for the device): no pass over all logits.
             if bias_grad is not None:
-                bias_grad.addmv_(gradient.T, kept[:, 0].float(), alpha=1 / rows)
+                bias_grad.addmv_(gradient.T, kept[:, 0].float(), alpha=share)
             gradient = gradient.to(states.dtype)
             if hidden_grad is not None:
-                hidden_grad[start : start + chunk].addmm_(gradient, weight, beta=0, alpha=1 / rows).mul_(kept)
+                hidden_grad[start : start + chunk].addmm_(gradient, weight, beta=0, alpha=share).mul_(kept)
             if weight_grad is not None:
-                weight_grad.addmm_(gradient.T, states * kept, beta=min(start, 1), alpha=1 / rows)
+                weight_grad.addmm_(gradient.T, states * kept, beta=min(start, 1), alpha=share)
         ctx.save_for_backward(hidden_grad, weight_grad, bias_grad, counted)
-        ctx.rows = rows
+        ctx.share = share
         return total / counted
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward pass left; the gradient of the loss is a scalar."""
         *means, counted = ctx.saved_tensors
-        scale = gradients[0] * (ctx.rows / counted)
+        scale = gradients[0] / (ctx.share * counted)
         if scale.device.type == "cpu" and scale == 1:
             return (*means, None, None)
         return (*(None if part is None else part * scale for part in means), None, None)

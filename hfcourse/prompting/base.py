@@ -66,8 +66,8 @@ class ModelScorer(ABC):
         Raises:
             DataError: a prompt that leaves no room for an answer. ModelError: the model cannot write.
         """
-        if how.temperature:
-            torch.manual_seed(how.seed)
+        if how.temperature:  # a start that asks only what is missing draws anew, not what others were answered with
+            torch.manual_seed(how.seed + len(prompts))
         return _in_order(
             len(prompts), self._written([Prompt(shared=p.shared, query=p.query) for p in prompts], how), done
         )

@@ -89,17 +89,15 @@ class Composer:
         Raises:
             DataError: under `strict`, a prompt that does not fit; a target that is none of the choices.
         """
-        prompts, dropped = self._prompts(row, row, examples), 0
-        while not (fits := all(map(self._fits, prompts))) and dropped < len(examples):
+        (prompts, free), dropped = self._all(row, examples), 0
+        while not (fits := all(map(self._fits, (*prompts, *free)))) and dropped < len(examples):
             dropped += 1
-            prompts = self._prompts(row, row, examples[dropped:])
+            prompts, free = self._all(row, examples[dropped:])
         if self._strict and (dropped or not fits):
             raise DataError(
                 f"task {self.template.name}, row {number}: with {len(examples)} examples it does not fit the "
                 f"{self._room.max_length} tokens of the model: give fewer --shots, or leave out --strict"
             )
-        kept = examples[dropped:]
-        free = CONTENT_FREE if self._calibrate and len(prompts) == 1 else ()
         choices = self.template.answers(row)
         return Question(
             number=number,
@@ -109,8 +107,14 @@ class Composer:
             target=str(self.template.gold(row)),
             dropped=dropped,
             fits=fits,
-            content_free=tuple(self._prompts(_emptied(row, text), row, kept)[0] for text in free),
+            content_free=free,
         )
+
+    def _all(self, row: Row, examples: Sequence[Row]) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
+        """The prompts of a question, and those of the same question about nothing."""
+        prompts = self._prompts(row, row, examples)
+        free = CONTENT_FREE if self._calibrate and len(prompts) == 1 else ()
+        return prompts, tuple(self._prompts(_emptied(row, text), row, examples)[0] for text in free)
 
     def _prompts(self, asked: Row, row: Row, examples: Sequence[Row]) -> tuple[Prompt, ...]:
         """The prompts of a question; choices and target are those of `row`."""
@@ -180,17 +184,19 @@ class Composer:
         question = template.ask(row)
         gold = question if isinstance(question, int) else template.gold(row)
         several = gold if isinstance(gold, list) else [gold]
-        if template.output != "multiple_choice":
-            return [choices[one] if choices and isinstance(one, int) else str(one) for one in several]
-        if judging.by_number(template.metrics):
+        chooses = template.output == "multiple_choice"
+        if chooses and judging.by_number(template.metrics):
             return -1  # judged by its number, which need not be that of a choice
         places = [choices.index(one) if one in choices else one for one in several]
         for one in places:
-            if not isinstance(one, int) or not 0 <= one < len(choices):
+            is_place = isinstance(one, int) and 0 <= one < len(choices)
+            if not is_place and (chooses or (choices and isinstance(one, int))):
                 named = ", ".join(map(repr, choices[:6]))
                 raise DataError(
                     f"task {template.name}, row {number}: the target {one!r} is none of the choices {named}"
                 )
+        if not chooses:
+            return [choices[one] if choices and isinstance(one, int) else str(one) for one in places]
         return places if isinstance(gold, list) else places[0]
 
 

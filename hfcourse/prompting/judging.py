@@ -220,6 +220,10 @@ DEFAULT = {
 """lm-evaluation-harness's metrics of a task that names none."""
 
 
+NEED_ONE_QUESTION = {"acc_mutual_info", "acc_calibrated"}
+"""Metrics for which the choices must be answers to the same question."""
+
+
 def by_number(uses: Sequence[MetricUse]) -> bool:
     """Whether answers are judged by how near their number is: the target need be none of the choices."""
     return all(use.name in {"pearson", "spearman"} for use in uses)

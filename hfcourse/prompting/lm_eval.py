@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -272,11 +273,25 @@ class _Reader:
             if bool(entry.plain("higher_is_better", METRICS[name].higher)) is not METRICS[name].higher:
                 raise entry.refused("higher_is_better", f"of {name} that is {METRICS[name].higher}")
             options = {key: entry.plain(key) for key in allowed if entry.plain(key) is not None}
+            if "regexes_to_ignore" in options:
+                options["regexes_to_ignore"] = _patterns(entry, "regexes_to_ignore")
             uses.append(MetricUse(name=name, options=options))
         return tuple(uses) or tuple(MetricUse(name=name) for name in DEFAULT[output])
 
 
 _OPTIONS = ("ignore_case", "ignore_punctuation", "ignore_numbers", "regexes_to_ignore")
+
+
+def _patterns(entry: Entry, key: str) -> list[str]:
+    """One regular expression or several."""
+    given = entry.plain(key)
+    patterns = given if isinstance(given, list) else [given]
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise entry.refused(key, f"{pattern!r} is no regular expression ({error})") from error
+    return patterns
 
 
 def _regex(regex_pattern: str = r"#### (\-?[0-9\.\,]+)", group_select: int = 0, fallback: str = "[invalid]") -> Filter:

@@ -41,18 +41,22 @@ def load(
     """
     settings = BackboneConfig(revision=revision)
     words = tokenizers.load(tokenizer or name, settings)
-    if name not in PRESETS and is_adapter(locate(name)):
-        model: Any = models.load(name)
-    else:
-        config = load_config(name, settings, words)
-        model_class = language_model_class(config, name)
-        if name in PRESETS:
-            torch.manual_seed(seed)
-            model = model_class._from_config(config)
-        else:
-            model = from_pretrained(model_class, name, config, settings, need_trained_head=True)
+    is_whole = name in PRESETS or not is_adapter(locate(name))
+    model: Any = _whole(name, settings, words, seed) if is_whole else models.load(name)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     return model.to(device=device, dtype=dtype).eval(), words
+
+
+def _whole(name: str, settings: BackboneConfig, words: PreTrainedTokenizerBase, seed: int) -> Any:
+    """A model that is no adapter."""
+    config = load_config(name, settings, words)
+    if isinstance(config, HeadedConfig) and any(head.kind == "masked_lm" for head in config.specs):
+        return models.load(name)  # it was pretrained with other heads besides
+    model_class = language_model_class(config, name)
+    if name in PRESETS:
+        torch.manual_seed(seed)
+        return model_class._from_config(config)
+    return from_pretrained(model_class, name, config, settings, need_trained_head=True)
 
 
 def language_model_class(config: PreTrainedConfig, name: str) -> type[PreTrainedModel]:

@@ -65,7 +65,7 @@ def obstacle(model: Any) -> str:
         return "it has no keys and values that can be gone on from"
     if inner.config._attn_implementation not in {"sdpa", "eager"}:
         return f"{inner.config._attn_implementation} takes no mask of its own for each question"
-    ids = [3 + i for i in range(9)]
+    ids = [i % inner.get_input_embeddings().num_embeddings for i in range(3, 12)]
     question = Question(0, ids[:6], [ids[6:], ids[4:8]])
     try:
         cache = computed(model, ids[:4])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfcourse.data import loading
 from hfcourse.errors import DataError, unknown
+from hfcourse.prompting import judging
 from hfcourse.prompting.rendering import Row
 from hfcourse.prompting.templates import Source, Template
 
@@ -40,7 +41,8 @@ def read(template: Template, *, data_dir: str | None = None, limit: int = 0, nee
         need_examples: whether any example will be shown.
 
     Raises:
-        DataError: no such table or split; a split without rows; multiple choice without choices.
+        DataError: no such table or split; a split without rows or whose labels are hidden; multiple choice without
+            choices.
     """
     source = template.source
     splits = _splits(source, source.data, data_dir)
@@ -48,6 +50,8 @@ def read(template: Template, *, data_dir: str | None = None, limit: int = 0, nee
     template = _with_classes(template, table)
     rows = _processed(table, source.process, template.name)
     rows = rows if not limit or limit >= len(rows) else _first(rows, limit)
+    if _hides_labels(template, rows[0]):
+        raise DataError(f"task {template.name}: the labels of split {source.split!r} are hidden")
     if template.samples or not need_examples:
         return Tables(template, rows, template.samples, "its samples")
     other, colon, name = source.shots.rpartition(":")
@@ -113,6 +117,12 @@ def _processed(table: Any, process: Any, task: str) -> Sequence[Row]:
     if not len(found):
         raise DataError(f"task {task}: its process_docs leaves no row")
     return found  # type: ignore[no-any-return]
+
+
+def _hides_labels(template: Template, row: Row) -> bool:
+    """Whether the right choice is -1, as in benchmarks whose answers nobody is told."""
+    chooses = template.output == "multiple_choice" and not judging.by_number(template.metrics)
+    return chooses and not isinstance(template.ask(row), int) and template.gold(row) == -1
 
 
 def _first(rows: Any, limit: int) -> Sequence[Row]:

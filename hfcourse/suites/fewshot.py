@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from hfcourse.prompting import answers, judging, tables
 from hfcourse.prompting.compose import Chat, Composer, Question
 from hfcourse.prompting.draws import Draw, Neighbours, Select
 from hfcourse.prompting.judging import METRICS, MetricUse
+from hfcourse.prompting.rendering import Row
 from hfcourse.prompting.requests import Scorer
 from hfcourse.prompting.tables import Tables
 from hfcourse.prompting.templates import Template
@@ -22,8 +24,6 @@ from hfcourse.suites.kept import Kept
 
 SHOTS = (0, 1, 8)
 """Numbers of examples where neither the user nor a task's file names any."""
-_SPARE = 16
-"""Neighbours looked for beyond the examples that are shown: a row's own copies fall out."""
 
 
 class Wanted(Protocol):
@@ -84,9 +84,7 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
     began = time.perf_counter()
     cells = [cell for task in _read(wanted, scorer) for cell in _cells(task, wanted)]
     for cell in cells:  # a mistake in the last task is better known before the first is answered
-        first = _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0))
-        template = cell.tables.template
-        judging.check_numbers(template.metrics, [*first.choices, first.target], template.name)
+        _check(cell, _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0)))
     found = []
     for number, cell in enumerate(cells, start=1):
         records = _records(cell, scorer, run, wanted, chat)
@@ -95,6 +93,20 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
         found.append(result)
         say(f"{cell.name}: {result.words}, {number} of {len(cells)}")
     fewshot_scores.write(found, [cell.tables.template for cell in cells], run, time.perf_counter() - began)
+
+
+def _check(cell: Cell, first: Question) -> None:
+    """Refuse metrics that do not fit the task's rows, of which `first` is one as it is asked."""
+    template = cell.tables.template
+    if judging.by_number(template.metrics):
+        targets = [str(template.gold(row)) for row in cell.tables.rows]
+        judging.check_numbers(template.metrics, [*first.choices, *targets], template.name)
+    apart = [use.name for use in template.metrics if use.name in judging.NEED_ONE_QUESTION]
+    if apart and len(first.prompts) > 1:
+        raise ConfigError(
+            f"task {template.name}: {apart[0]} compares answers to one question, and here the choices are questions "
+            "of their own: leave it out"
+        )
 
 
 def _read(wanted: Wanted, scorer: Scorer) -> Iterator[Tables]:
@@ -157,6 +169,12 @@ def _counts(template: Template, wanted: Wanted) -> tuple[int, ...]:
     return wanted.shots or ((template.shots,) if template.shots is not None else SHOTS)
 
 
+def _asked(template: Template, row: Row) -> str:
+    """The text of a question; where its choices are questions of their own, all of them."""
+    question = template.ask(row)
+    return " ".join(template.answers(row)) if isinstance(question, int) else question
+
+
 def _cells(task: Tables, wanted: Wanted) -> Iterator[Cell]:
     """A cell for every number of examples and every draw that differs."""
     template = task.template
@@ -166,8 +184,9 @@ def _cells(task: Tables, wanted: Wanted) -> Iterator[Cell]:
         raise ConfigError(f"task {template.name} says itself how its examples are chosen: leave out --select")
     neighbours = None
     if select == "nearest" and any(counts):
-        texts = [str(template.as_example.ask(row)) for row in task.pool]
-        neighbours = Neighbours(texts, [str(template.ask(row)) for row in task.rows], max(counts) + _SPARE)
+        texts = [_asked(template.as_example, row) for row in task.pool]
+        copies = max(collections.Counter(texts).values(), default=0)  # a row's own, of which none is shown to it
+        neighbours = Neighbours(texts, [_asked(template, row) for row in task.rows], max(counts) + copies)
 
     @functools.cache
     def labels() -> Sequence[Any]:

@@ -29,26 +29,29 @@ class _Unbounded:
         return 0
 
 
-def write_corpus(run: RunFolder, translations: str, *, seed: int, limit: int = 0) -> str:
+def write_corpus(run: RunFolder, translations: str, *, seed: int, prose: int = 0) -> str:
     """Prose and lists of translations as ``corpus/train.jsonl``, once; returns its folder.
 
-    Translations are those of a task's training split, written as the task writes its examples.
+    Translations are those of a task's examples, written as the task writes them.
 
     Args:
         run: where it goes.
         translations: a row of `prompted`, such as ``cldr/phrases``.
         seed: decides which pairs stand together.
-        limit: most documents of each kind; 0: all.
+        prose: most documents of prose, drawn; 0: all.
+
+    Raises:
+        ConfigError: the task's examples are of the split that it asks about.
     """
     place = run.path / "corpus" / "train.jsonl"
     if run.is_main and not place.is_file():
-        prose = [str(text) for text in loading.load("pydocs/text")["train"]["text"]]
-        lists = list(_lists(translations, random.Random(seed)))
-        texts = [*prose[: limit or None], *lists[: limit or None]]
+        written = [str(text) for text in loading.load("pydocs/text")["train"]["text"]]
+        random.Random(seed).shuffle(written)
+        texts = [*written[: prose or None], *_lists(translations, random.Random(seed))]
         random.Random(seed).shuffle(texts)
         lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
         run.write_text("corpus/train.jsonl", "".join(lines))
-    return str(place.parent)
+    return str(place.parent.resolve())
 
 
 def _lists(task: str, rng: random.Random) -> Iterator[str]:
@@ -57,6 +60,8 @@ def _lists(task: str, rng: random.Random) -> Iterator[str]:
     if len(templates) != 1:
         raise ConfigError(f"translations is {task}, which is {len(templates)} tasks: name one, as in cldr/phrases")
     (template,) = templates
+    if template.source.shots == template.source.split:
+        raise ConfigError(f"translations is {task}, which has no training split: its questions would be in the text")
     found = read(template, limit=1)
     composer = Composer(found.template, _Unbounded())
     for _ in range(_COPIES):

@@ -1,7 +1,7 @@
 """Guess the next token: plain text as blocks that are all exactly full, with a token where a document ends.
 
-Every token but the very first is asked for once an epoch. In each epoch the text is cut at other places, which are
-keyed by seed and epoch.
+Every token is asked for once an epoch, but for less than a block of each shard. In each epoch the text is cut at other
+places, which are keyed by seed and epoch.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Config:
     """Presets, trained from scratch."""
     translations: str = "cldr/phrases"
     """The task whose training split is mixed into the text: lists of pairs, as a prompt shows them."""
-    documents: int = 0
-    """Most documents of prose and of lists; 0: all."""
+    documents: int = 400
+    """Most documents of prose, drawn; 0: all. With all of them the lists are a fourteenth of the text."""
     pretrain: pretraining.Config = field(default_factory=pretraining.base)
     """The training of each; text and tokenizer are made here, the same for all."""
     ask: asking.Config = field(default_factory=asking.base)
@@ -84,10 +84,10 @@ def main(config: Config, run: RunFolder) -> None:
         print(f"{run.path}: already finished")
         return
     with one_first():
-        corpus = ladder.write_corpus(run, config.translations, seed=config.seed, limit=config.documents)
+        corpus = ladder.write_corpus(run, config.translations, seed=config.seed, prose=config.documents)
         length = config.pretrain.task.block_length
         train = replace(config.pretrain.train_tokenizer, max_length=length)
-        tokenizer = str(run.path / "tokenizer")
+        tokenizer = str(run.path.resolve() / "tokenizer")  # the folder may be called otherwise when it is resumed
         tokenizers.train_once(tokenizers.texts_of(corpus), train, Path(tokenizer))
     trained: dict[str, RunFolder] = {}
     asked: dict[str, RunFolder] = {}
@@ -96,7 +96,7 @@ def main(config: Config, run: RunFolder) -> None:
         learning = replace(config.pretrain, model=name, tokenizer=tokenizer, seed=config.seed, task=task)
         trained[name] = _child(run, name, "gpt/pretrain", learning)
         pretraining.learn(learning, trained[name])
-        questions = replace(config.ask, model=str(trained[name].model_dir), seed=config.seed)
+        questions = replace(config.ask, model=str(trained[name].model_dir.resolve()), seed=config.seed)
         if run.is_main:
             asked[name] = _child(run, f"{name}-asked", "gpt/in_context", questions)
             asking.main(questions, asked[name])

@@ -187,6 +187,14 @@ def test_a_model_that_cannot_go_on_says_so(caplog: pytest.LogCaptureFixture) -> 
     assert prefix.obstacle(broken) == "going on from them changes its answers"
 
 
+def test_a_model_of_a_few_entries_goes_on_too() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    small = GPT2Config(vocab_size=8, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    torch.manual_seed(0)
+    assert not prefix.obstacle(GPT2LMHeadModel(small).eval())
+
+
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mamba"])
 def test_written_answers_equal_one_at_a_time(name: str) -> None:
     tokens = tokenizer("bos" if name == "llama" else "eos")

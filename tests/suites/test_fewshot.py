@@ -220,6 +220,17 @@ def test_each_way_of_choosing_examples(select: str, folder: Path, wanted: Wanted
             assert record["prompt"].startswith("thing0 is blue\nthing1 is red\n")
 
 
+def test_copies_of_the_question_do_not_use_up_its_neighbours(folder: Path, wanted: Wanted) -> None:
+    asked = {"thing": "thing10", "colour": "red"}
+    rows = [asked] * 40 + [{"thing": f"stone{n}", "colour": "blue"} for n in range(2)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "test.jsonl").write_text(json.dumps(asked) + "\n")
+    place = RunFolder.create(folder / "run", {})
+    fewshot.judge(replace(wanted, tasks=wanted.tasks[:1], shots=(2,), select="nearest"), Parrot(), place)
+    (record,) = place.read_predictions("colours-2shot")
+    assert record["prompt"].count("stone") == 2 and record["prompt"].count("thing10") == 1
+
+
 def test_a_correlation_of_words_is_refused(folder: Path, wanted: Wanted) -> None:
     (folder / "odd.yaml").write_text("include: colours.yaml\ntask: odd\nmetric_list: [{metric: pearson}]\n")
     with pytest.raises(ConfigError, match="task odd: pearson needs choices that are numbers, not 'red, blue"):
