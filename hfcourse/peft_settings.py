@@ -50,6 +50,10 @@ LEARNING_RATES: dict[str, float] = {
 """Peak learning rate by method: fewer and smaller parameters take larger ones (trials: docs/LOG.md)."""
 
 
+UNMERGEABLE = ("houlsby", "pfeiffer", "parallel", "compacter", "fusion", "prefix", "prompt", "p_tuning")
+"""Methods whose changes are no change of the backbone's weights."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PeftSettings:
     """Which parameters are trained. ``--peft NAME`` is short for ``--peft.method NAME``."""

@@ -32,9 +32,9 @@ from hfcourse.tasks.base import Batch, Examples, Row, Task
 def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
     """Within the block a task whose batches bring the frozen backbone's states, which the model then takes as they are.
 
-    Where the backbone is trained, a row's input changes from epoch to epoch, or several processes share the run, the
-    task is given back as it is. States are those of evaluation, without dropout. They lie in a file of the run folder
-    that goes when the block ends.
+    Where the backbone is trained, a row's input changes from epoch to epoch, several processes share the run, or the
+    disk has no room for all states, the task is given back as it is. States are those of evaluation, without dropout.
+    They lie in a file of the run folder that goes when the block ends.
 
     Raises:
         RunFolderError: no room for the file. TrainingError: states that are no numbers.
@@ -48,6 +48,14 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
         return
     folder = setup.run.path / ".states.partial"
     backbone = inner.base_model
+    wanted, free = _size(inner, task), shutil.disk_usage(setup.run.path).free
+    if wanted > free:
+        say(
+            f"the backbone is frozen, but runs in every epoch: the disk has {free / 2**30:,.1f} GiB, and its states "
+            f"need {wanted / 2**30:,.1f}"
+        )
+        yield task
+        return
     try:
         with disk.clear_errors(folder):
             folder.mkdir(exist_ok=True)
@@ -60,6 +68,19 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
     finally:
         backbone.__dict__.pop("forward", None)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _size(model: Any, task: Task) -> int:
+    """Bytes of all states that would be kept."""
+    config = model.base_model.config
+    layers = config.num_hidden_layers + 1 if getattr(model, "reads_all_layers", False) else 1
+    first = reads_first_alone(model)
+    states = sum(
+        len(rows) if first else int(_state_counts(task, split, model.base_model).sum())
+        for split, rows in task.splits.items()
+        if len(rows)
+    )
+    return 4 * states * layers * int(config.hidden_size)
 
 
 def _is_frozen(model: Any) -> bool:
@@ -79,8 +100,11 @@ class _Store:
         self.lengths = np.ones_like(lengths) if first else lengths
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
         shape = (int(self.starts[-1]), *shape)
-        with path.open("wb") as file:  # a full disk is an error here, and would be a crash at the first write
-            os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash at the first write
+                os.posix_fallocate(file.fileno(), 0, 4 * int(np.prod(shape)))
+            else:
+                file.truncate(4 * int(np.prod(shape)))
         self.states = np.memmap(path, dtype=np.float32, mode="r+", shape=shape)
 
     def put(self, rows: np.ndarray, states: Tensor) -> np.ndarray:

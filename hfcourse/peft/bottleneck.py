@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,13 +162,13 @@ class BottleneckModel(Tuner):
             if isinstance(here, BottleneckLayer) and not isinstance(here, place.layer_class):
                 raise ModelError(f"{name!r} carries adapters of another placement: use a model of its own for these")
         if peft_config.fuse and not peft_config.fused:
-            self._check_members(peft_config)
+            self._check_members(peft_config, places)
             peft_config.fused = True
         self._places |= places
         return peft_config
 
-    def _check_members(self, config: Any) -> None:
-        """A fusion's adapters must be here, and alike."""
+    def _check_members(self, config: Any, places: Iterable[str]) -> None:
+        """A fusion's adapters must be here, alike, and stand where it does."""
         for name in config.fuse:
             if name not in self.peft_config:
                 raise ModelError(f"fuse names {name!r}, which is not here: load that adapter into the model first")
@@ -176,6 +176,15 @@ class BottleneckModel(Tuner):
                 theirs, ours = getattr(self.peft_config[name], key), getattr(config, key)
                 if theirs != ours:
                     raise ModelError(f"cannot fuse {name!r}: its {key} is {theirs!r}, the fusion's {ours!r}")
+            members: Any = self.peft_config
+            theirs, ours = (
+                {place for place in places if _matches(place, one.target_modules)} for one in (members[name], config)
+            )
+            if theirs != ours:
+                raise ModelError(
+                    f"cannot fuse {name!r}: it stands at {len(theirs)} places of this model, the fusion at "
+                    f"{len(ours)}: was it trained on another backbone?"
+                )
 
     @staticmethod
     def _check_target_module_exists(peft_config: Any, key: str) -> bool:

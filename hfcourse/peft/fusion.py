@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft import get_peft_model, load_peft_weights, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from hfcourse.backbones.load import locate
 from hfcourse.errors import ModelError
 from hfcourse.peft.bottleneck import BottleneckConfig
+from hfcourse.peft.saved import ADAPTER_CONFIG, adapter_config
 
 
 def fuse(model: PreTrainedModel, runs: Sequence[str], head: list[str]) -> Any:
@@ -28,6 +30,10 @@ def fuse(model: PreTrainedModel, runs: Sequence[str], head: list[str]) -> Any:
     """
     folders = {f"member{number}": Path(locate(run)) for number, run in enumerate(runs)}
     configs = {name: _config(folder) for name, folder in folders.items()}
+    for name, folder in folders.items():
+        theirs = configs[name].base_model_name_or_path or ""
+        if _differ(theirs, model.name_or_path or ""):
+            raise ModelError(f"{folder}: this adapter is of another backbone: {theirs}, not {model.name_or_path}")
     first, *others = folders
     wrapped = get_peft_model(model, dataclasses.replace(configs[first], modules_to_save=None), adapter_name=first)
     for name in others:
@@ -59,10 +65,20 @@ def fuse(model: PreTrainedModel, runs: Sequence[str], head: list[str]) -> Any:
     return wrapped
 
 
+def _differ(one: str, other: str) -> bool:
+    """Whether two models are known to have other weights: both lie here, or both have a name on the Hub."""
+    if not one or not other or one == other:
+        return False
+    here, there = (Path(name) / "model.safetensors" for name in (one, other))
+    if here.is_file() and there.is_file():
+        return not filecmp.cmp(here, there, shallow=False)
+    return not any(Path(name).is_dir() or Path(name).is_absolute() for name in (one, other))
+
+
 def _config(folder: Path) -> BottleneckConfig:
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: no adapter here to fuse: name a run with --peft pfeiffer, houlsby or parallel")
-    config = PeftConfig.from_pretrained(str(folder))
+    config = adapter_config(folder)
     if not isinstance(config, BottleneckConfig) or config.fuse:
         method = str(getattr(config.peft_type, "value", config.peft_type)).lower()
         raise ModelError(f"{folder}: fusion mixes bottleneck adapters, this is {method}: train pfeiffer on that task")

@@ -35,19 +35,25 @@ def method_config(model: nn.Module, settings: PeftSettings, head: list[str]) -> 
     return _METHODS[settings.method](model, settings, head)
 
 
-def target_modules(model: nn.Module, targets: Iterable[str]) -> list[str]:
+def target_modules(model: nn.Module, targets: Iterable[str], head: Iterable[str] = ()) -> list[str]:
     """Names of the modules that `targets` stand for: groups of every layer (``query``, ..., ``all``) or modules.
+
+    Args:
+        model: with its head.
+        targets: groups, or names of modules or their ends.
+        head: modules that are trained whole: nothing in them is a target.
 
     Raises:
         ConfigError: a target that matches nothing, with the nearest that would.
     """
-    layers = layers_of(model)
+    layers, projections = layers_of(model), _projections(model, head)
     words = [word for target in targets for word in (_GROUPS if target == "all" else (target,))]
     found: dict[str, None] = {}
     for word in words:
-        names = [name for layer in layers for name in _group(layer, word)] if word in _GROUPS else _ending(model, word)
+        names = [name for layer in layers for name in _group(layer, word)] if word in _GROUPS else []
+        names = names or [name for name in projections if f".{name}".endswith(f".{word}")]
         if not names:
-            ends = {name.rpartition(".")[2] for name, module in model.named_modules() if _is_projection(module)}
+            ends = {name.rpartition(".")[2] for name in projections}
             raise ConfigError(f"peft.targets: {unknown('target', word, [*_GROUPS, 'all', *sorted(ends)])}")
         found |= dict.fromkeys(names)
     return list(found)
@@ -58,16 +64,14 @@ def _group(layer: Layer, group: str) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
 
 
-def _ending(model: nn.Module, word: str) -> list[str]:
+def _projections(model: nn.Module, head: Iterable[str]) -> list[str]:
+    """Names of the matrices outside the head."""
+    inside = tuple(f"{name}." for name in head)
     return [
         name
         for name, module in model.named_modules()
-        if _is_projection(module) and (name == word or name.endswith(f".{word}"))
+        if isinstance(module, nn.Linear | Conv1D) and not f"{name}.".startswith(inside)
     ]
-
-
-def _is_projection(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear | Conv1D)
 
 
 def _transposed(model: nn.Module, names: list[str]) -> bool:
@@ -76,7 +80,7 @@ def _transposed(model: nn.Module, names: list[str]) -> bool:
 
 
 def _low_rank(model: nn.Module, settings: PeftSettings, head: list[str], **more: Any) -> PeftConfig:
-    targets = target_modules(model, settings.targets or ("query", "value"))
+    targets = target_modules(model, settings.targets or ("query", "value"), head)
     return peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -105,7 +109,7 @@ def _rslora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftCo
 
 def _adalora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """AdaLoRA: ranks shared out among the targets while it trains (arXiv 2303.10512). Steps are set by the run."""
-    targets = target_modules(model, settings.targets or ("query", "value"))
+    targets = target_modules(model, settings.targets or ("query", "value"), head)
     return peft.AdaLoraConfig(
         init_r=settings.rank * 3 // 2,
         target_r=settings.rank,
@@ -120,7 +124,7 @@ def _adalora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftC
 
 def _vera(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """VeRA: shared random matrices, trained scales (arXiv 2310.11454); its rank is 32 x that of the settings."""
-    targets = target_modules(model, settings.targets or ("query", "value"))
+    targets = target_modules(model, settings.targets or ("query", "value"), head)
     return peft.VeraConfig(
         r=32 * settings.rank,
         vera_dropout=settings.dropout,

@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
 from hfcourse.errors import ModelError
 from hfcourse.peft import adalora
 from hfcourse.peft.methods import method_config
+from hfcourse.peft.saved import ADAPTER_CONFIG, adapter_config
 from hfcourse.peft.tuner import unwrap_heads
 from hfcourse.peft_settings import PeftSettings
 
-ADAPTER_CONFIG = "adapter_config.json"
 WRAPPED = "base_model.model."
 """What a `PeftModel` puts before the names of the model's parameters."""
 BACKBONE = "backbone"
@@ -109,7 +109,7 @@ def adapted_backbone(folder: str) -> tuple[str, str]:
     inside = Path(folder) / BACKBONE
     if inside.is_dir():
         return str(inside), "main"
-    config = PeftConfig.from_pretrained(folder)
+    config = adapter_config(folder)
     if not config.base_model_name_or_path:
         raise ModelError(f"{folder}: {ADAPTER_CONFIG} names no backbone")
     place = Path(config.base_model_name_or_path)

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 
 from hfcourse import recipe as recipes
 from hfcourse.errors import ConfigError
+from hfcourse.peft_settings import UNMERGEABLE
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.rows import Row
 from hfcourse.tasks.together import TogetherConfig
@@ -63,6 +64,11 @@ class Config:
         if self.together and (self.sweep or self.devices > 1):
             other = "sweep tries rates task by task" if self.sweep else f"devices {self.devices} runs them side by side"
             raise ConfigError(f"together is on and {other}: leave one of them out")
+        if self.first and (method := self.finetune.peft.method) in UNMERGEABLE:
+            raise ConfigError(
+                f"first goes on with the weights that {self.first} has left, and {method} leaves none of its own in "
+                "them: take lora, or full fine-tuning"
+            )
         if self.power != 0.75 and not self.together:
             raise ConfigError(f"power is {self.power}, which only counts for --together")
         if not 0 <= self.power <= 1:
