@@ -16,7 +16,7 @@ from transformers import AutoConfig, BertConfig, BertForSequenceClassification, 
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.errors import ModelError
-from hfcourse.headed_model import HeadedModel
+from hfcourse.headed_model import HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
 
 WORDS = [
@@ -128,6 +128,20 @@ def test_pipeline_gives_equal_logits_without_us(
     torch.testing.assert_close(torch.tensor(there["logits"]), here, rtol=0, atol=1e-6)
     if head == "sequence":
         assert any(label in there["answer"] for label in HEADS[head].labels)
+
+
+@pytest.mark.parametrize(("samples", "masks"), [(700, False), (8000, True)])
+def test_sound_too_short_for_transformers_own_masks_is_not_masked(samples: int, masks: bool) -> None:
+    shape = {"conv_dim": [8, 8], "conv_kernel": [10, 8], "conv_stride": [10, 8], "num_feat_extract_layers": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    more = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 4, "mask_time_prob": 0.3}
+    still = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
+    config = AutoConfig.for_model("hubert", **shape, **sizes, **more, **still)
+    torch.manual_seed(0)
+    net = HeadedModel(headed_config(config, (HeadSpec(kind="sequence", labels=("a", "b")),)))
+    batch = {"input_values": torch.randn(4, samples), "sample_counts": torch.full((4,), samples)}
+    states = {mode: net.train(mode).encode(batch).states for mode in (True, False)}
+    assert torch.allclose(states[True], states[False], atol=1e-5) is not masks
 
 
 def test_a_model_fine_tuned_elsewhere_is_taken_as_it_is(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:

@@ -154,6 +154,16 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-2])
     with pytest.raises(DataError, match="missing or damaged"):
         Units.open(done.folder)
+    for number, damage in enumerate(("offsets", "keys")):
+        other, _ = made(tmp_path / f"other{number}")
+        offsets = other.folder / "train.offsets.npy"
+        if damage == "offsets":
+            offsets.write_bytes(offsets.read_bytes()[:-8])
+        else:
+            about = {key: value for key, value in other.about.items() if key != "hop"}
+            (other.folder / "units.json").write_text(json.dumps(about))
+        with pytest.raises(DataError, match="missing or damaged"):
+            Units.open(other.folder)
     (done.folder / "units.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match="missing or damaged"):
         Units.open(done.folder)

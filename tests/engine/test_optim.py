@@ -42,6 +42,27 @@ def test_the_steps_of_a_loop_that_clips_first(limit: float) -> None:
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["hubert", "data2vec-audio"])
+def test_the_layers_of_a_net_without_a_head_are_layers(kind: str) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {"conv_dim": [8, 8], "conv_kernel": [4, 4], "conv_stride": [2, 2], "num_feat_extract_layers": 2}
+    more = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 4, "conv_pos_kernel_size": 3}
+    net = AutoModel.from_config(AutoConfig.for_model(kind, **sizes, **shape, **more))
+    config = OptimConfig(name="muon", lr=0.1, layer_decay=0.5, head_lr=0.7)
+    groups = optim.parameter_groups(net, [nn.Linear(2, 2)], config)
+    found = {id(parameter): group for group in groups for parameter in group["params"]}
+    scales = {name: found[id(parameter)]["scale"] for name, parameter in net.named_parameters()}
+    hidden = {name for name, parameter in net.named_parameters() if found[id(parameter)]["hidden"]}
+    assert scales["encoder.layers.1.attention.k_proj.weight"] == 1.0
+    assert scales["encoder.layers.0.attention.k_proj.weight"] == 0.5
+    assert {scale for name, scale in scales.items() if "pos_conv_embed" in name} == {0.25}
+    assert hidden and all(name.startswith("encoder.layers.") for name in hidden)
+    # The last is the objective's own module.
+    assert sorted({group["scale"] for group in groups}) == pytest.approx([0.25, 0.5, 1.0, 7.0])
+
+
 def test_muon_is_clipped_before_its_step() -> None:
     net = nn.Sequential(nn.Linear(4, 4))
     groups = [{"params": list(net.parameters()), "hidden": True, "weight_decay": 0.0, "lr": 0.1, "scale": 1.0}]

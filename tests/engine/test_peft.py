@@ -161,6 +161,17 @@ def test_a_frozen_backbone_runs_once(
     assert runs["once"].read_predictions("test") == runs["always"].read_predictions("test")
 
 
+def test_a_frozen_backbone_goes_on_where_the_disk_has_no_room(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    run = new_run(tmp_path / "run")
+    fit(build(backbone, config_of("linear"), ToyTask), ToyTask(), config_of("linear"), run)
+    assert run.finished and "runs in every epoch: the disk has 0.0 GiB" in capsys.readouterr().err
+
+
 def test_nothing_is_kept_where_inputs_or_backbone_change(backbone: str, tmp_path: Path) -> None:
     class Masked(ToyTask):
         augments = True

@@ -179,6 +179,28 @@ def test_fusion_of_finished_runs(tmp_path: Path) -> None:
         assert torch.equal(models.load(tmp_path / "fused").eval()(IDS).logits, model(IDS).logits)
 
 
+def test_fusion_refuses_members_of_another_backbone(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    torch.manual_seed(5)
+    make("bert").save_pretrained(tmp_path / "twin")  # the same shape, other weights
+    BertModel(make("bert", num_hidden_layers=2).config).save_pretrained(tmp_path / "low")
+    for place in (name, str(tmp_path / "twin"), str(tmp_path / "low")):
+        run = tmp_path / f"run-{Path(place).name}"
+        save(models.build(place, THREE, peft=PeftSettings(method="pfeiffer")), run / "model")
+    for other, said in (("twin", "is of another backbone"), ("low", "is of another backbone")):
+        runs = (str(tmp_path / "run-backbone"), str(tmp_path / f"run-{other}"))
+        with pytest.raises(ModelError, match=said):
+            models.build(name, THREE, peft=PeftSettings(method="fusion", fuse=runs))
+    config = tmp_path / "run-low" / "model" / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(tmp_path / "low"), ""))  # where it comes from is not known
+    runs = (str(tmp_path / "run-backbone"), str(tmp_path / "run-low"))
+    with pytest.raises(ModelError, match="cannot fuse 'member1': it stands at 2 places of this model, the fusion at 3"):
+        models.build(name, THREE, peft=PeftSettings(method="fusion", fuse=runs))
+    config.write_text("{")
+    with pytest.raises(ModelError, match=r"adapter_config.json: it cannot be read"):
+        models.build(name, THREE, peft=PeftSettings(method="fusion", fuse=runs))
+
+
 def test_groups_of_targets_are_found_in_every_backbone(tmp_path: Path) -> None:
     from hfcourse.peft.methods import target_modules
 
@@ -196,6 +218,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     for settings, said in (
         (PeftSettings(method="lora", targets=("querry",)), "unknown target 'querry': did you mean 'query'"),
         (PeftSettings(method="lora", targets=("c_attn",)), "unknown target 'c_attn'"),
+        (PeftSettings(method="lora", targets=("classifier",)), "unknown target 'classifier'"),  # is trained whole
     ):
         with pytest.raises(ConfigError, match=said):
             models.build(name, THREE, peft=settings)

@@ -73,6 +73,24 @@ def test_choices_that_are_beginnings() -> None:
     assert asked.gold == 0
 
 
+def test_questions_about_nothing_must_fit_too() -> None:
+    """N/A and [MASK] are longer than the words that they stand for."""
+    row = {"q": "", "label": 1}
+
+    def dropped(room: int, calibrate: bool) -> int:
+        return Composer(template(), Parrot(room), calibrate=calibrate).question(row, 0, EXAMPLES[:2]).dropped
+
+    tight = next(room for room in range(60) if dropped(room, calibrate=False) == 0)
+    assert dropped(tight - 1, calibrate=False) == dropped(tight, calibrate=True) == 1
+
+
+def test_a_label_of_written_answers_must_be_one_of_them() -> None:
+    several = template(output="generate_until", target="label", metrics=())
+    for label in (-1, 9):
+        with pytest.raises(DataError, match=f"row 0: the target {label} is none of the choices"):
+            Composer(several, Parrot()).question({"q": "x", "label": label}, 0, [])
+
+
 def test_a_number_that_is_no_choice_of_an_example() -> None:
     row = {"q": "0", "label": 0}
     with pytest.raises(DataError, match="an example gives the number 1999, and there are 2 choices"):

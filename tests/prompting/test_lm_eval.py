@@ -212,6 +212,15 @@ def test_a_filter_that_is_none(folder: Path) -> None:
         load(folder / "odd.yaml")
 
 
+def test_patterns_to_ignore_are_checked(folder: Path) -> None:
+    text = "include: generate.yaml\nmetric_list:\n  - metric: exact_match\n    regexes_to_ignore: "
+    (folder / "odd.yaml").write_text(text + "'['\n")
+    with pytest.raises(ConfigError, match=r"odd.yaml, line 4, .*regexes_to_ignore: '\[' is no regular expression"):
+        load(folder / "odd.yaml")
+    (folder / "odd.yaml").write_text(text + "'x+'\n")  # one, which is no list of its letters
+    assert load(folder / "odd.yaml").metrics[0].options == {"regexes_to_ignore": ["x+"]}
+
+
 def test_a_line_of_an_included_file_is_named_with_that_file(folder: Path) -> None:
     (folder / "choice.yaml").write_text(CHOICE + "doc_to_audio: q\n")
     with pytest.raises(ConfigError, match=r"choice.yaml, line 26, doc_to_audio"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,20 @@ def test_our_own_head_is_asked_like_a_native_one() -> None:
     assert isinstance(ours, MaskedScorer) and ours.whole_words
     asked = prompts()[-4:]
     assert_same(ours.log_likelihoods(asked), [brute_force(lm, tokens, prompt, True) for prompt in asked])
+
+
+def test_a_net_pretrained_with_other_heads_besides_is_loaded(tmp_path: Path) -> None:
+    from hfcourse.prompting.models import load
+
+    tokens = tokenizer("masks")
+    heads = [HeadSpec(kind="masked_lm"), HeadSpec(kind="pair", labels=("no", "yes"))]
+    saved: Any = models.build("nomicbert-tiny", heads, tokenizer=tokens)
+    saved.save_pretrained(tmp_path)
+    tokens.save_pretrained(tmp_path)
+    found, words = load(str(tmp_path))
+    (answers,) = scorer(found, words).log_likelihoods(prompts()[-1:])
+    (expected,) = scorer(saved.eval(), tokens).log_likelihoods(prompts()[-1:])
+    assert_same([answers], [expected])
 
 
 def test_options_of_one_token_share_a_text() -> None:

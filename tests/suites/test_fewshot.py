@@ -237,6 +237,24 @@ def test_a_correlation_of_words_is_refused(folder: Path, wanted: Wanted) -> None
         fewshot.judge(replace(wanted, tasks=(str(folder / "odd.yaml"),)), Parrot(), run(folder, wanted))
 
 
+def test_questions_of_their_own_have_no_answers_to_compare(folder: Path, wanted: Wanted) -> None:
+    rows = [{"n": n % 2, "a": "the cat", "b": "the dog"} for n in range(4)]
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "own.yaml").write_text(
+        "task: own\ndataset_path: json\ndataset_kwargs: {data_files: {test: own.jsonl}}\ntest_split: test\n"
+        'output_type: multiple_choice\ndoc_to_text: "{{n}}"\ndoc_to_target: "is here"\n'
+        'doc_to_choice: ["{{a}}", "{{b}}"]\nmetric_list: [{metric: acc}]\n'
+    )
+    parrot = Parrot()
+    own = replace(wanted, tasks=(str(folder / "own.yaml"),), shots=(0,), metrics=("acc_calibrated",))
+    with pytest.raises(ConfigError, match="task own: acc_calibrated compares answers to one question"):
+        fewshot.judge(own, parrot, RunFolder.create(folder / "a", {}))
+    assert not parrot.asked
+    near = replace(own, shots=(1,), metrics=(), select="nearest")
+    fewshot.judge(near, parrot, RunFolder.create(folder / "b", {}))
+    assert parrot.asked
+
+
 def test_an_added_metric_leaves_a_task_judged_by_number_alone(folder: Path, wanted: Wanted) -> None:
     rows = [{"text": f"pair {n}", "label": n / 2} for n in range(6)]
     (folder / "near.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -82,12 +82,18 @@ def test_a_deviation_is_an_upright_bar(tmp_path: Path) -> None:
     assert "40.0 ± 2.5" in said and "1.0 M" in said and "10.0 M" in said
 
 
-def test_settings_of_a_ladder() -> None:
+def test_settings_of_a_ladder(tmp_path: Path) -> None:
     module = recipe.find("gpt/ladder").module
     with pytest.raises(ConfigError, match="models is empty"):
         module.Config(models=())
     with pytest.raises(ConfigError, match="translations is cldr, which is 2 tasks: name one"):
         next(ladder._lists("cldr", random.Random(0)))
+    (tmp_path / "asked.yaml").write_text(
+        "task: asked\ndataset_path: json\ndataset_kwargs: {data_files: {test: a.jsonl}}\ntest_split: test\n"
+        "doc_to_text: q\ndoc_to_target: a\n"
+    )
+    with pytest.raises(ConfigError, match="has no training split: its questions would be in the text"):
+        next(ladder._lists(str(tmp_path / "asked.yaml"), random.Random(0)))
     with pytest.raises(ConfigError, match="those of the ladder"):
         module.Config(ask=recipe.find("gpt/in_context").module.Config(model="gpt2"))
     for word, instead in (("pretrain.model", "name the sizes with --models"), ("ask.seed", "--seed decides all draws")):

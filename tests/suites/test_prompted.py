@@ -97,6 +97,20 @@ def test_pydocs(name: str, packages: Path) -> None:
         assert isinstance(question.gold, int) and question.gold == task.rows[0]["label"]
 
 
+def test_labels_that_nobody_is_told_are_refused(tmp_path: Path) -> None:
+    from hfcourse.prompting import tables
+
+    rows = '{"q": "x", "label": -1}\n' * 3
+    (tmp_path / "test.jsonl").write_text(rows)
+    (tmp_path / "hidden.yaml").write_text(
+        "task: hidden\ndataset_path: json\ndataset_kwargs: {data_files: {test: test.jsonl}}\ntest_split: test\n"
+        "output_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_target: label\ndoc_to_choice: ['no', 'yes']\n"
+    )
+    ((template,), _) = prompted.choose([str(tmp_path / "hidden.yaml")], {})
+    with pytest.raises(DataError, match="task hidden: the labels of split 'test' are hidden"):
+        tables.read(template, need_examples=False)
+
+
 def test_unknown_tasks_and_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown task 'glue/rtee': did you mean 'glue/rte'"):
         prompted.choose(["glue/rtee"], {})

@@ -70,6 +70,9 @@ class Teacher(SpeechObjective):
         if self.settings.slow == "all":
             self.front = SlowFront(self.student)
         self.head_module = nn.Linear(config.hidden_size, config.hidden_size)
+        # A random head foretells noise, and what its first gradients teach the net is to say the same of every state.
+        nn.init.zeros_(self.head_module.weight)
+        nn.init.zeros_(self.head_module.bias)
         self.leaves_out = config.layerdrop > 0
 
     def modules_to_train(self) -> list[nn.Module]:
