@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import nn
 
+from hfcourse.engine import machine
 from hfcourse.engine.settings import BatchConfig
 from hfcourse.model import read_states_only
 from hfcourse.objectives.base import Objective
@@ -60,8 +60,7 @@ def evaluate(
     """
     started = time.perf_counter()
     if accelerator is None:
-        AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
-        accelerator = Accelerator()
+        accelerator = machine.accelerator()
     if objective is None:
         objective = task.objective
         objective.bind(model)

@@ -75,7 +75,7 @@ def measure(
         point that gives up no more than it may, with ``test`` beside it where test has labels.
     """
     check(model, task, config)
-    accelerator = Accelerator(mixed_precision=machine.mixed_precision(precision))
+    accelerator = machine.accelerator(mixed_precision=machine.mixed_precision(precision))
     model.to(accelerator.device).eval()
     layers = len(exits_of(model).exits)
     judge = partial(_measure, model, task, config=config, accelerator=accelerator, shown=shown)

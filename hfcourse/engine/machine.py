@@ -10,7 +10,10 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _VERSIONED = ("torch", "transformers", "datasets", "peft", "accelerate", "evaluate", "tokenizers", "numpy")
@@ -63,6 +66,15 @@ def mixed_precision(asked: str) -> Literal["no", "bf16", "fp16"]:
     if asked == "auto":
         return "bf16" if has_bf16_units() else "no"
     return "no" if asked == "fp32" else asked  # type: ignore[return-value]
+
+
+def accelerator(**settings: Any) -> Accelerator:
+    """An Accelerator with these settings, whatever precision an earlier run of this process (of a notebook) had."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()
+    return Accelerator(**settings)
 
 
 def leave_processes_at_exit() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import nn
 
@@ -51,9 +50,7 @@ class Setup:
         for name in trackers:  # accelerate would leave it out without a word
             if importlib.util.find_spec(name) is None:
                 raise ConfigError(f"train.trackers names {name}, which is not installed: pip install {name}")
-        # An earlier run of this process (of the tour, of a notebook) may have had another precision.
-        AcceleratorState._reset_state()
-        accelerator = Accelerator(
+        accelerator = machine.accelerator(
             mixed_precision=precision,
             log_with=trackers or None,
             project_dir=str(run.path),

@@ -82,4 +82,6 @@ def test_passes_of_alike_lengths_leave_the_step_as_it_is(tokens: int) -> None:
             micro_batches(rows, LENGTHS, process=0, processes=1, tokens=tokens, alike=alike) for alike in (0, 8)
         )
         assert sorted(np.concatenate(apart).tolist()) == sorted(rows.tolist())
-        assert len(rows) < 16 or (len(apart) >= len(rows) // 8 and padding(apart) < padding(whole))
+        assert all(len(part) <= 15 for part in apart)
+        if len(rows) == 32 and not tokens:  # a bound of tokens cuts into narrow passes anyhow
+            assert len(apart) == 4 and padding(apart) < padding(whole) / 2

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hfcourse.engine import exit_curve
+from hfcourse.engine import exit_curve, machine
 from hfcourse.engine.early_exit import Rule, exits_of
 from hfcourse.engine.exit_curve import check, measure
 from hfcourse.engine.settings import ExitConfig
@@ -47,6 +47,7 @@ def scores_by_layer(model: HeadedModel, task: ToyTask, split: str) -> list[float
 
 
 def test_scores_and_layers_are_those_of_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.accelerator(mixed_precision="bf16")  # as if an earlier run of this process had been in bf16
     model, task = model_of(), ToyTask()
     config = ExitConfig(criteria=("layer", "entropy"), thresholds=(0.0, 1.0), batch=8, repeats=1, give_up=1.0)
     found = measure(model, task, config, precision="fp32", shown=False)
