@@ -71,7 +71,7 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
 
 
 def _size(model: Any, task: Task) -> int:
-    """Bytes of all states that would be kept."""
+    """Bytes of all states that would be kept; 0 where the backbone's config does not tell their width."""
     config = model.base_model.config
     layers = config.num_hidden_layers + 1 if getattr(model, "reads_all_layers", False) else 1
     first = reads_first_alone(model)
@@ -80,7 +80,7 @@ def _size(model: Any, task: Task) -> int:
         for split, rows in task.splits.items()
         if len(rows)
     )
-    return 4 * states * layers * int(config.hidden_size)
+    return 4 * states * layers * int(getattr(config, "hidden_size", 0))
 
 
 def _is_frozen(model: Any) -> bool:

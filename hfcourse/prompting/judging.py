@@ -225,13 +225,18 @@ NEED_ONE_QUESTION = {"acc_mutual_info", "acc_calibrated"}
 
 
 def by_number(uses: Sequence[MetricUse]) -> bool:
-    """Whether answers are judged by how near their number is: the target need be none of the choices."""
-    return all(use.name in {"pearson", "spearman"} for use in uses)
+    """Whether answers are judged by how near their number is alone: the target need be none of the choices."""
+    return len(correlates(uses)) == len(uses)
+
+
+def correlates(uses: Sequence[MetricUse]) -> list[str]:
+    """The metrics that read choices and targets as numbers."""
+    return [use.name for use in uses if use.name in {"pearson", "spearman"}]
 
 
 def check_numbers(uses: Sequence[MetricUse], choices: Sequence[str], task: str) -> None:
     """Refuse a correlation over choices, or a target, that are no numbers."""
-    wanted = [use.name for use in uses if use.name in {"pearson", "spearman"}]
+    wanted = correlates(uses)
     if wanted and not all(_is_number(choice) for choice in choices):
         raise ConfigError(f"task {task}: {wanted[0]} needs choices that are numbers, not {', '.join(choices)[:60]!r}")
 

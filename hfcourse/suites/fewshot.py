@@ -98,7 +98,7 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
 def _check(cell: Cell, first: Question) -> None:
     """Refuse metrics that do not fit the task's rows, of which `first` is one as it is asked."""
     template = cell.tables.template
-    if judging.by_number(template.metrics):
+    if judging.correlates(template.metrics):
         targets = [str(template.gold(row)) for row in cell.tables.rows]
         judging.check_numbers(template.metrics, [*first.choices, *targets], template.name)
     apart = [use.name for use in template.metrics if use.name in judging.NEED_ONE_QUESTION]

@@ -232,9 +232,11 @@ def test_copies_of_the_question_do_not_use_up_its_neighbours(folder: Path, wante
 
 
 def test_a_correlation_of_words_is_refused(folder: Path, wanted: Wanted) -> None:
-    (folder / "odd.yaml").write_text("include: colours.yaml\ntask: odd\nmetric_list: [{metric: pearson}]\n")
-    with pytest.raises(ConfigError, match="task odd: pearson needs choices that are numbers, not 'red, blue"):
-        fewshot.judge(replace(wanted, tasks=(str(folder / "odd.yaml"),)), Parrot(), run(folder, wanted))
+    for number, metrics in enumerate(("{metric: pearson}", "{metric: acc}, {metric: pearson}")):
+        (folder / "odd.yaml").write_text(f"include: colours.yaml\ntask: odd\nmetric_list: [{metrics}]\n")
+        place = RunFolder.create(folder / f"odd{number}", {})
+        with pytest.raises(ConfigError, match="task odd: pearson needs choices that are numbers, not 'red, blue"):
+            fewshot.judge(replace(wanted, tasks=(str(folder / "odd.yaml"),)), Parrot(), place)
 
 
 def test_questions_of_their_own_have_no_answers_to_compare(folder: Path, wanted: Wanted) -> None:
