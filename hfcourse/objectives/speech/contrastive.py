@@ -31,7 +31,7 @@ from hfcourse.peft.wrap import unwrapped
 if TYPE_CHECKING:
     from hfcourse.objectives.speech.settings import Wav2Vec2
 
-_SPANS, _NEGATIVES = range(1, 3)
+_SPANS, _NEGATIVES, _STRAYS = range(1, 4)
 """Streams of draws."""
 _EQUAL = 1e-4
 """Cosines that differ by less are the same. In health they come down to 3e-3 before anything is learned."""
@@ -42,8 +42,9 @@ class Contrastive(SpeechObjective):
 
     The batch holds ``frame_mask`` (B, S) bool, ``masked`` (B, L), the masked states of each row in order and -1 behind
     the last, ``positions``, the same as flat indices without the -1, and ``negatives`` (B, L, K), numbers among those
-    of the same row. Both terms count masked states. The second is taken over one forward pass, as transformers has it:
-    it alone depends on how a batch is cut.
+    of the same row; where negatives from elsewhere are asked for also ``strays`` (B, L, E), flat indices into the
+    (B, L). Both terms count masked states. The second is taken over one forward pass, as transformers has it: it alone,
+    and negatives from elsewhere, depend on how a batch is cut.
     """
 
     head = HeadSpec(kind="wav2vec2")
@@ -91,7 +92,11 @@ class Contrastive(SpeechObjective):
         # negative, which is left out as every equal code is.
         negatives += (negatives >= np.arange(longest)[:, None]) & (others > 0)
         positions = np.flatnonzero(mask)  # here, and not on a device, which would have to be waited for
-        return {"frame_mask": mask, "masked": masked, "positions": positions, "negatives": negatives}
+        drawn_batch = {"frame_mask": mask, "masked": masked, "positions": positions, "negatives": negatives}
+        if settings.elsewhere:
+            drawn = draws(_STRAYS, longest * settings.elsewhere).reshape(rows, longest, settings.elsewhere)
+            drawn_batch["strays"] = _strays(mask.sum(axis=1), drawn)
+        return drawn_batch
 
     def __call__(self, model: nn.Module, batch: Batch, *, need_logits: bool) -> Output:
         parallel: Any = model
@@ -109,6 +114,11 @@ class Contrastive(SpeechObjective):
         similar = context @ targets.transpose(1, 2)
         positive, negative = similar.diagonal(dim1=1, dim2=2), similar.gather(2, others)
         same = found["codes"].gather(1, others.flatten(1)).view_as(others) == found["codes"][..., None]
+        if "strays" in batch:
+            far, strays = context.flatten(0, 1) @ targets.flatten(0, 1).T, batch["strays"].long()
+            negative = torch.cat([negative, far.gather(1, strays.flatten(0, 1)).view(strays.shape)], dim=-1)
+            strange = found["codes"].flatten()[strays] == found["codes"][..., None]
+            same = torch.cat([same, strange], dim=-1)
         wrong = negative.masked_fill(same, -torch.inf)
         logits = torch.cat([positive[..., None], wrong], dim=-1) / self.settings.temperature
         loss = ((logits.logsumexp(dim=-1) - logits[..., 0]) * real).sum() / number
@@ -136,6 +146,23 @@ class Contrastive(SpeechObjective):
         apart = logs.get("contrastive/apart", 1.0)
         equal = f"equal_targets: the cosines of positives and negatives differ by {apart:.6f}" if apart < _EQUAL else ""
         return few or equal
+
+
+def _strays(counts: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Masked states of other rows, as flat indices into (B, L); a state's own where no other row has any.
+
+    Args:
+        counts: masked states of each row, (B,).
+        drawn: uniform numbers, (B, L, E).
+    """
+    rows, longest, _ = drawn.shape
+    flat = np.flatnonzero(np.arange(longest) < counts[:, None])
+    begins, others = (counts.cumsum() - counts)[:, None, None], (counts.sum() - counts)[:, None, None]
+    number = (drawn * others).astype(np.int64)
+    number += np.where(number >= begins, counts[:, None, None], 0)
+    own = np.arange(rows * longest).reshape(rows, longest, 1)
+    strays: np.ndarray = np.where(others > 0, flat[np.minimum(number, len(flat) - 1)], own)
+    return strays
 
 
 @contextmanager

@@ -136,6 +136,8 @@ class Wav2Vec2:
     """States that are masked together (the paper: 10)."""
     negatives: int = 20
     """Wrong answers to each question, from the same utterance (the paper: 100)."""
+    elsewhere: int = 0
+    """Wrong answers besides, from the other utterances of the pass (the paper: 0): they make the voice worth knowing."""
     temperature: float = 0.1
     """Similarities are divided by it."""
     diversity: float = 0.1
@@ -147,6 +149,8 @@ class Wav2Vec2:
         _share("mask_rate", self.mask_rate)
         if min(self.span, self.negatives) < 1:
             raise ConfigError(f"span is {self.span}, negatives {self.negatives}: each must be 1 or more")
+        if self.elsewhere < 0:
+            raise ConfigError(f"elsewhere is {self.elsewhere}: it must be 0 or more")
         if min(self.temperature, *self.gumbel) <= 0:
             raise ConfigError(f"temperature is {self.temperature}, gumbel {self.gumbel}: all must be above 0")
 

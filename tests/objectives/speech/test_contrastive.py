@@ -157,6 +157,46 @@ def test_negatives_are_other_masked_states_of_the_row() -> None:
             assert often.min() > 400 / len(others) / 4, "uniform, as far as 400 draws tell"
 
 
+def test_strays_are_masked_states_of_other_rows() -> None:
+    states = np.array([30, 7, 2, 25])
+    objective = Contrastive(Wav2Vec2(negatives=4, elsewhere=600))
+    drawn = objective.draw(states, Draws(0, 0, np.arange(4)))
+    longest = drawn["masked"].shape[1]
+    real = drawn["masked"] >= 0
+    for row in range(4):
+        elsewhere = [r * longest + n for r, n in zip(*real.nonzero(), strict=True) if r != row]
+        for number in range(int(real[row].sum())):
+            found, often = np.unique(drawn["strays"][row, number], return_counts=True)
+            assert found.tolist() == elsewhere
+            assert often.min() > 600 / len(elsewhere) / 4, "uniform, as far as 600 draws tell"
+    alone = objective.draw(np.array([30]), Draws(0, 0, np.arange(1)))
+    assert (alone["strays"] == np.arange(alone["masked"].shape[1])[None, :, None]).all(), "its own code is left out"
+
+
+@torch.no_grad()
+def test_loss_with_strays_against_a_loop() -> None:
+    model = net().eval()
+    objective = bound(model, elsewhere=7, temperature=0.2)
+    batch = batch_of(objective, tones(LENGTHS), model.config)
+    output, full = objective(model, batch, need_logits=False), theirs(model, batch)
+    context, targets = full.projected_states, full.projected_quantized_states
+    longest, losses = batch["masked"].shape[1], []
+    for row, masked in enumerate(batch["masked"].tolist()):
+        for number, state in enumerate(masked):
+            if state < 0:
+                continue
+            wrong = [targets[row, masked[n]] for n in batch["negatives"][row, number].tolist()]
+            for stray in batch["strays"][row, number].tolist():
+                other = stray // longest
+                assert other != row
+                wrong.append(targets[other, batch["masked"][other, stray % longest]])
+            own = targets[row, state]
+            options = [own, *(option for option in wrong if not torch.equal(option, own))]
+            logits = torch.cosine_similarity(context[row, state], torch.stack(options), dim=-1) / 0.2
+            losses.append(float(logits.logsumexp(0) - logits[0]))
+    assert float(output.losses["contrastive"]) == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+
+
 def test_draws_belong_to_the_row() -> None:
     objective = Contrastive(Wav2Vec2())
     together = objective.draw(np.array([30, 50, 12]), Draws(3, 1, np.array([5, 6, 7])))
@@ -348,6 +388,7 @@ def test_a_net_without_a_codebook_is_refused() -> None:
         ({"mask_rate": 1.5}, "mask_rate is 1.5"),
         ({"span": 0}, "span is 0"),
         ({"negatives": 0}, "negatives 0"),
+        ({"elsewhere": -1}, "elsewhere is -1"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"gumbel": (2.0, 0.0, 0.9)}, "gumbel"),
     ],
