@@ -4,7 +4,7 @@ Equal on both sides: rows, tokens (256 at most), `BertForSequenceClassification`
 its own loss (mean squared error on STS-B), dropout 0.1, padding to the longest of a batch, fused AdamW (betas 0.9 and
 0.999, eps 1e-8), linear decay of the learning rate to 0 without warm-up, gradients clipped to a norm of 1, number of
 steps; the last weights are scored, by the same code. What else is set is in `Settings`. Not equal: which rows form a
-batch (ours are of similar length) and the draws of dropout.
+batch (ours are of similar length, but for regression) and the draws of dropout.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ def _dispatch(words: list[str]) -> None:
         "convert": _convert,
         "report": _report,
     }
-    if not words or words[0] in {"-h", "--help", "help"} or words[1:] in (["-h"], ["--help"]):
+    asked = words[1:] in (["-h"], ["--help"]) and words[0] not in {"extract", "align"}  # which show their settings
+    if not words or words[0] in {"-h", "--help", "help"} or asked:
         print(USAGE, end="")
     elif words[0] == "--version":
         print(f"hfcourse {__version__}")
@@ -139,7 +140,9 @@ def _predict(words: list[str]) -> None:
 
 
 def _extract(words: list[str]) -> None:
-    if len(words) < 4 or any(word.startswith("--") for word in words[-2:]):
+    if _asks_help(words, "engine.extract", "ExtractConfig"):
+        return
+    if len(words) < 3 or any(word.startswith("--") for word in words[-2:]):
         raise ConfigError("usage: hfcourse extract --model M [--layers 3,6] [--dtype float32] [--strict] AUDIO OUT")
     from hfcourse.config import from_flags
     from hfcourse.engine.extract import ExtractConfig, extract
@@ -149,7 +152,9 @@ def _extract(words: list[str]) -> None:
 
 
 def _align(words: list[str]) -> None:
-    if len(words) < 5 or any(word.startswith("--") for word in words[-3:]):
+    if _asks_help(words, "engine.align", "AlignConfig"):
+        return
+    if len(words) < 4 or any(word.startswith("--") for word in words[-3:]):
         raise ConfigError("usage: hfcourse align --model M [--longest 15] [--strict] AUDIO TRANSCRIPT OUT")
     from hfcourse.config import from_flags
     from hfcourse.engine.align import AlignConfig, align
@@ -157,6 +162,18 @@ def _align(words: list[str]) -> None:
     audio, transcript, out = map(Path, words[-3:])
     segments = align(from_flags(AlignConfig, words[:-3]), audio, transcript, out)
     print(f"{out / 'segments.tsv'}: {len(segments)} utterances of {len({one.file for one in segments})} recordings")
+
+
+def _asks_help(words: list[str], module: str, settings: str) -> bool:
+    """Where help is asked for: print a command's settings, as `show` prints a recipe's."""
+    if not {"-h", "--help"} & set(words):
+        return False
+    from importlib import import_module
+
+    from hfcourse.config import commented_yaml
+
+    print(commented_yaml(getattr(import_module(f"hfcourse.{module}"), settings)(model="M")), end="")
+    return True
 
 
 def _convert(words: list[str]) -> None:

@@ -36,7 +36,8 @@ _OURS |= {"scores.json", "table.md", "submission", "submission.zip"}  # of a sui
 _OURS |= {"exits.json", "exits.html"}  # of early exit
 _OURS |= {"compare.json", "compare.html"}  # of a comparison of methods
 _OURS |= {"answers", "ladder.json", "corpus"}  # of an evaluation by prompts; of a ladder of models
-_OURS |= {"units", "methods.json"}  # of recordings as units; of a comparison of pretraining
+_OURS |= {"units", "methods.json", "folds.json"}  # of recordings as units; of comparisons of pretraining
+_OURS |= {"hfcourse"}  # of TensorBoard, which takes the project's name
 
 
 class RunFolder:

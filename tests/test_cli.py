@@ -62,6 +62,12 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert all(flag in out for flag in ("--output_dir", "--seed", "--config", "--resume", "--overwrite"))
 
 
+@pytest.mark.parametrize(("verb", "setting"), [("extract", "dtype: float16"), ("align", "doubt: -2.0")])
+def test_help_of_a_verb_with_settings_shows_them(verb: str, setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(verb, "--help") == 0 and f"\n{setting}\n" in capsys.readouterr().out
+    assert call(verb, "--model=none") == 2 and f"usage: hfcourse {verb}" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0 and capsys.readouterr().out == f"hfcourse {__version__}\n"
 

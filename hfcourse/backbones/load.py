@@ -50,7 +50,7 @@ def locate(name: str) -> str:
         raise ModelError(
             f"{name}: no config.json in this folder or in its model/: name a saved model or a finished run"
         )
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+    if folder.is_absolute() or name.startswith((".", "~", "runs/")) or name.count("/") > 1:
         raise ModelError(f"{name}: no such folder: name a preset, a saved model, a finished run or a Hub id")
     return name
 

@@ -67,8 +67,8 @@ class BatchConfig:
     """Most padded tokens in one forward pass of one process; what exceeds it is accumulated. 0 for no such bound (on
     CPU, where little is trained: 2,048). Halved by itself when the device runs out of memory."""
     bucket: bool = True
-    """Put inputs of similar length into one batch, so that little is padded; into one forward pass alone where labels
-    are numbers, which rows of one length are too much alike in (docs/LOG.md)."""
+    """Put inputs of similar length into one batch, so that little is padded. Where labels are numbers, only into one
+    forward pass: the labels of a batch of one length are too much alike (docs/LOG.md)."""
     eval_tokens: int = 0
     """Most padded tokens in one forward pass of an evaluation; 0: 4,096 on CPU, 16,384 elsewhere."""
 

@@ -26,11 +26,6 @@ def micro_f1(predictions: Sequence[Sequence[Any]], references: Sequence[Sequence
     return 2 * hits.total() / total if total else 0.0
 
 
-def macro_f1_of_sets(predictions: Sequence[Sequence[Any]], references: Sequence[Sequence[Any]]) -> float:
-    """Mean over the labels that occur of each one's F1, for rows with any number of labels."""
-    return _f1(*_label_counts(predictions, references), None)
-
-
 def matthews(predictions: Sequence[Any], references: Sequence[Any]) -> float:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where one side is constant."""
     predicted, true = Counter(predictions), Counter(references)

@@ -37,7 +37,7 @@ def judge(probes: Sequence[Probe], run: RunFolder, probing: Learner, *, baseline
         name, reason = next(iter(judged.failed.items()))
         raise TrainingError(f"{run.path}: {name} failed twice: {reason}; the finished runs are kept: --resume")
     if run.is_main:
-        run.write_json("metrics.json", {"recipe": probing.recipe, "scores": found["models"]})
+        run.write_json("metrics.json", {"recipe": run.config["recipe"], "scores": found["models"]})
 
 
 def summary(judged: Outcome[Probe], baseline: str) -> dict[str, Any]:

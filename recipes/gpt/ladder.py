@@ -56,7 +56,7 @@ class Config:
 
 
 def base() -> Config:
-    """Four sizes from 2 layers x 128 on, on pydocs and cldr: for an hour or more of 2 cores."""
+    """Four sizes from 2 layers x 128 on, on pydocs and cldr: for several hours of 2 cores."""
     start = pretraining.base()
     task = replace(start.task, block_length=512)
     # New phrases of cldr are made of words that the text holds; a new word of its lexicon nobody could know.

@@ -5,7 +5,7 @@ Papers:   GPT-2 ("Language models are unsupervised multitask learners"), LLaMA (
 Run:      hfcourse run gpt/pretrain
           hfcourse run gpt/pretrain shakespeare --task.data_dir input.txt
           hfcourse run gpt/pretrain llama --task.data my/corpus --optim.lr 6e-4
-          hfcourse run gpt/pretrain --model HUB_ID_OR_RUN --task.data my/corpus     (go on with a trained model)
+          hfcourse run gpt/pretrain --model HUB_ID_OR_RUN --task.data my/corpus   # go on with a trained model
 Results:  recipes/gpt/README.md
 """
 

@@ -3,7 +3,7 @@
 Lecture:  self-supervised learning for speech (Hung-yi Lee, ML 2022).
 Papers:   HuBERT (arXiv 2106.07447), WavLM (2110.13900).
 Run:      hfcourse run speech/hubert
-          hfcourse run speech/hubert --method wavlm --clusters 100 500 --task.data librispeech/all
+          hfcourse run speech/hubert full --task.data librispeech/all --task.data_dir LibriSpeech
 Results:  recipes/speech/README.md
 """
 
@@ -37,7 +37,7 @@ class Config:
     layers: tuple[int, ...] = ()
     """Which layer of the model before is clustered, for each round from the second on; empty: those in the middle."""
     steps: tuple[int, ...] = (200, 400)
-    """Of each round; empty: as many as pretrain.train has."""
+    """Of each round; empty (`--steps=`): as many as pretrain.train has."""
     pretrain: pretraining.Config = field(default_factory=pretraining.base)
     """Settings of every round; the first takes its method's units or teacher, where it names some."""
 
@@ -46,6 +46,11 @@ class Config:
             raise ConfigError("speech/hubert foretells clusters: --method is hubert or wavlm")
         if not self.clusters:
             raise ConfigError("clusters is empty: give a number for each round")
+        if self.steps and self.pretrain.train.steps:
+            raise ConfigError(
+                f"train.steps is {self.pretrain.train.steps} and steps {','.join(map(str, self.steps))}: "
+                "give --steps, a number for each round"
+            )
         if self.steps and len(self.steps) != len(self.clusters):
             raise ConfigError(
                 f"steps has {len(self.steps)} numbers and clusters {len(self.clusters)}: one for each round"
@@ -68,19 +73,23 @@ class Config:
 def base() -> Config:
     """Two rounds of the tiny net on spoken/unlabelled: 200 and 400 steps."""
     settings = pretraining.base()
-    return Config(pretrain=replace(settings, task=replace(settings.task, method=HuBERT())))
+    task, train = replace(settings.task, method=HuBERT()), replace(settings.train, steps=0)
+    return Config(pretrain=replace(settings, task=task, train=train))
 
 
 def full(config: Config) -> Config:
-    """The paper's base size, clusters and steps, on all of LibriSpeech: for GPUs."""
-    return replace(
-        config, clusters=(100, 500), layers=(6,), steps=(250_000, 400_000), pretrain=pretraining.full(config.pretrain)
-    )
+    """The paper's base size, masks, clusters and steps: for GPUs (give --task.data librispeech/all --task.data_dir)."""
+    settings = pretraining.full(config.pretrain)
+    task = replace(settings.task, method=HuBERT(span=10, unmasked=0.0))
+    settings = replace(settings, task=task, train=replace(settings.train, steps=0))
+    return replace(config, clusters=(100, 500), layers=(6,), steps=(250_000, 400_000), pretrain=settings)
 
 
 def debug(config: Config) -> Config:
     """Seconds on CPU: a few recordings, a few steps."""
-    return replace(config, clusters=(8, 12), layers=(), steps=(), pretrain=pretraining.debug(config.pretrain))
+    settings = pretraining.debug(config.pretrain)
+    settings = replace(settings, train=replace(settings.train, steps=0))
+    return replace(config, clusters=(8, 12), layers=(), steps=(6, 6), pretrain=settings)
 
 
 def main(config: Config, run: RunFolder) -> None:

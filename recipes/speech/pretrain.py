@@ -5,7 +5,7 @@ Papers:   Mockingjay (arXiv 1910.12638), TERA (2007.06028), APC (1904.03240), VQ
           wav2vec (1904.05862), vq-wav2vec (1910.05453), wav2vec 2.0 (2006.11477), HuBERT (2106.07447), BEST-RQ
           (2202.01855), WavLM (2110.13900), data2vec (2202.03555), DistilHuBERT (2110.01900).
 Run:      hfcourse run speech/pretrain --method apc
-          hfcourse run speech/pretrain base --method wav2vec2 --task.data librispeech/all --task.data_dir LibriSpeech
+          hfcourse run speech/pretrain full --method wav2vec2 --task.data librispeech/all --task.data_dir LibriSpeech
 Results:  recipes/speech/README.md
 """
 

@@ -3,7 +3,7 @@
 Lecture:  self-supervised learning for speech (Hung-yi Lee, ML 2022).
 Paper:    vq-wav2vec (arXiv 1910.05453).
 Run:      hfcourse run speech/units
-          hfcourse run speech/units --model runs/speech-pretrain-vq_wav2vec-1
+          hfcourse run speech/units --model runs/speech-pretrain-1
           hfcourse run speech/units full --speech.task.data librispeech/all --speech.task.data_dir LibriSpeech
 Results:  recipes/speech/README.md
 """

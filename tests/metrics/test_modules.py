@@ -70,6 +70,6 @@ def test_squad_v2_by_hand() -> None:
 
 
 def test_every_name_makes_a_module_and_an_unknown_one_is_refused() -> None:
-    assert {metrics.metric(name).name for name in metrics.names()}
+    assert len({metrics.metric(name).description for name in metrics.names()}) == len(metrics.names())
     with pytest.raises(ConfigError, match=r"unknown metric 'acuracy': did you mean 'accuracy'\?"):
         metrics.metric("acuracy")

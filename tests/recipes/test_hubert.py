@@ -67,6 +67,7 @@ def test_each_round_clusters_the_one_before(words: list[str], tmp_path: Path) ->
     ("wrong", "message"),
     [
         ("--method apc", "hubert or wavlm"),
+        ("--train.steps 50", "train.steps is 50 and steps 200,400: give --steps"),
         ("--steps 5", "steps has 1 numbers and clusters 2"),
         ("--layers 1 2", "layers has 2 numbers"),
         ("--clusters 5 70000", "clusters is 70000"),

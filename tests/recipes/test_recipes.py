@@ -18,7 +18,6 @@ from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = [found.name for found in recipe.every()]
 
 
 def run(folder: Path, *words: str) -> RunFolder:
@@ -37,10 +36,6 @@ def quiet(name: str) -> list[str]:
 @pytest.fixture(scope="session")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return run(tmp_path_factory.mktemp("runs") / "pretrain", "bert/pretrain", "debug")
-
-
-def test_there_are_recipes() -> None:
-    assert {"bert/pretrain", "bert/finetune", "bert/tour"} <= set(NAMES)
 
 
 def test_pretraining_leaves_a_complete_folder(pretrained: RunFolder) -> None:
@@ -73,6 +68,12 @@ def test_the_tour(tmp_path: Path) -> None:
     tour = run(tmp_path / "tour", "bert/tour", "debug")
     assert tour.finished and (tour.path / "report.html").stat().st_size > 20_000
     assert tour.read_json("metrics.json")["tasks"].keys() == {"topic", "terms", "match", "answer"}
+    for task in ("topic", "terms", "match", "answer"):
+        pretrained, random = (
+            RunFolder.open(tour.path / f"{task}-{start}").config for start in ("pretrained", "random")
+        )
+        assert pretrained["backbone"].pop("init") == "pretrained" and random["backbone"].pop("init") == "random"
+        assert pretrained == random, "the starts differ in nothing else"
 
 
 def test_a_suite_is_judged_and_resumed(

@@ -54,7 +54,15 @@ def test_every_method_pretrains_and_is_judged(method: str, hubert: Path, tmp_pat
 @pytest.mark.parametrize("model", ["cpc-tiny", "wav2vec2-tiny"])
 def test_nets_are_judged_at_every_state(model: str, tmp_path: Path) -> None:
     judged = run(tmp_path / "run", "speech/finetune", "phones", "debug", "--model", model)
-    assert 0 <= judged.read_json("metrics.json")["scores"]["test"]["accuracy"] <= 1
+    pairs = [zip(row["prediction"], row["reference"], strict=True) for row in judged.read_predictions("test")]
+    right = [said == true for row in pairs for said, true in row]
+    found = judged.read_json("metrics.json")["scores"]["test"]["accuracy"]
+    assert len(right) > 500 and found == pytest.approx(sum(right) / len(right))
+
+
+def test_unseen_speakers_are_judged(tmp_path: Path) -> None:
+    done = run(tmp_path / "run", "speech/unseen", "debug", quiet=("pretrain.train.progress", "probe.train.progress"))
+    assert done.read_json("folds.json")["models"].keys() == {"fbank", "hubert", "hubert, random start"}
 
 
 def test_fbank_is_judged(tmp_path: Path) -> None:

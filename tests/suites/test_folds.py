@@ -54,6 +54,8 @@ def test_every_model_is_compared_with_the_baseline_fold_by_fold(
     assert lines[2] == "| fbank | 3 | 50.0 ± 10.0 |  |  |  |"
     assert lines[3] == "| net | 3 | 60.0 ± 8.7 | +10.0 | -5.0 | 2 of 3 |"
     assert "+10.0" in capsys.readouterr().out and run.finished
+    assert run.read_json("metrics.json")["recipe"] == "speech/unseen"
+    assert RunFolder.create(run.path, {"recipe": "speech/unseen"}, overwrite=True) and len([*run.path.iterdir()]) == 1
 
 
 def test_a_fold_that_fails_is_named_and_the_others_are_kept(tmp_path: Path) -> None:

@@ -72,10 +72,6 @@ class SpeechObjective(Objective):
     alters: bool = False
     """Whether the model hears something else than what was recorded."""
 
-    def rows_of(self, batch: Batch) -> int:
-        """Rows of a batch."""
-        return len(batch["sample_counts"])
-
 
 def states_of(model: Any, batch: Batch, **more: Any) -> Any:
     """The backbone's output on a batch's sound."""

@@ -137,7 +137,7 @@ class Wav2Vec2:
     negatives: int = 20
     """Wrong answers to each question, from the same utterance (the paper: 100)."""
     elsewhere: int = 0
-    """Wrong answers besides, from the other utterances of the pass (the paper: 0): they make the voice worth knowing."""
+    """Wrong answers besides, from other utterances of the pass (the paper: 0): they make the voice worth knowing."""
     temperature: float = 0.1
     """Similarities are divided by it."""
     diversity: float = 0.1
