@@ -45,6 +45,11 @@ class ModelScorer(ABC):
         """Tokens of a text, special ones not counted."""
         return len(self.tokens.bare([text])[0])
 
+    def behind(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """The tokens that each option adds to a text."""
+        context, *wholes = self.tokens.bare([text.rstrip(), *(text + option for option in options)])
+        return [whole[len(context) :] for whole in wholes]
+
     @torch.no_grad()
     def log_likelihoods(
         self, prompts: Sequence[Prompt], done: Callable[[int, list[OptionScore]], None] | None = None

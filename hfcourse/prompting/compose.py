@@ -12,6 +12,7 @@ from hfcourse.prompting import judging
 from hfcourse.prompting.rendering import Row
 from hfcourse.prompting.requests import Generation, Prompt
 from hfcourse.prompting.templates import Template
+from hfcourse.prompting.tokens import check_options
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a model answers to them is its bias (Zhao et al. 2021, arXiv 2102.09690)."""
@@ -19,8 +20,12 @@ _SPECIAL = 3
 """Room for the special tokens that a model may put around a text."""
 _SEAM = 8
 """Tokens by which a whole may be longer than the sum of its parts."""
+_BORDER = 32
+"""Characters of a question that may change how its options are tokenised."""
 Chat = Callable[[list[dict[str, str]], bool], str]
 """(messages, whether an answer is to follow) -> text."""
+Behind = Callable[[str, tuple[str, ...]], Sequence[Sequence[int]]]
+"""(text, options) -> the tokens of each option behind it."""
 
 
 class Room(Protocol):
@@ -109,6 +114,22 @@ class Composer:
             fits=fits,
             content_free=free,
         )
+
+    def check(self, row: Row, number: int, behind: Behind) -> None:
+        """Refuse a row that cannot be judged, before anything is asked.
+
+        Args:
+            row: the question.
+            number: its place in the table.
+            behind: what the model reads of options.
+
+        Raises:
+            DataError: a target that is none of the choices; choices of which the model reads nothing, or the same.
+        """
+        self._gold(row, number, self.template.answers(row))
+        for prompt in self._prompts(row, row, ()):
+            tokens = behind((prompt.shared + prompt.query)[-_BORDER:], prompt.options)
+            check_options(f"task {self.template.name}, row {number}", prompt.options, tokens)
 
     def _all(self, row: Row, examples: Sequence[Row]) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
         """The prompts of a question, and those of the same question about nothing."""

@@ -96,7 +96,7 @@ class MaskedScorer(ModelScorer):
             inside = (starts < ends) & (starts < len(front) + len(option)) & (ends > len(front))
             words = encoded.word_ids(row) if self.whole_words else range(len(ids))
             asked.append([(self._masked(ids, place, words), ids[place]) for place in np.flatnonzero(inside).tolist()])
-        check_options(number, prompt.options, [[token for _, token in option] for option in asked])
+        check_options(f"prompt {number}", prompt.options, [[token for _, token in option] for option in asked])
         return asked
 
     def _masked(self, ids: list[int], place: int, words: Sequence[int | None]) -> _Guess:

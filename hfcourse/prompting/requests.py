@@ -59,6 +59,10 @@ class Scorer(Protocol):
         """Tokens of a text, special ones not counted."""
         ...
 
+    def behind(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """The tokens by which each option is told apart from the others behind a text."""
+        ...
+
     def log_likelihoods(
         self, prompts: Sequence[Prompt], done: Callable[[int, list[OptionScore]], None] | None = None
     ) -> list[list[OptionScore]]:

@@ -55,6 +55,11 @@ class Seq2SeqScorer(ModelScorer):
             )
         self.start = int(start)
 
+    def behind(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """The tokens of each option: the decoder says it by itself, with the white space that a text ends in."""
+        space = text[len(text.rstrip()) :]
+        return self.tokens.bare([space + option for option in options])
+
     def _scored(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, list[OptionScore]]]:
         for questions in self._batches(self._questions(prompts)):
             yield from self._read(questions)
@@ -87,7 +92,7 @@ class Seq2SeqScorer(ModelScorer):
         questions = []
         for number, (prompt, ids) in enumerate(zip(prompts, encoded["input_ids"], strict=True)):
             question = Question(number, ids or [self.start], [next(options) for _ in prompt.options])
-            check_options(number, prompt.options, question.options)
+            check_options(f"prompt {number}", prompt.options, question.options)
             check_length(number, max(len(ids), *map(len, question.options), 0), self.longest)
             questions.append(question)
         return questions

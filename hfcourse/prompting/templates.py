@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hfcourse.errors import ConfigError, DataError, unknown
 from hfcourse.prompting import rendering
-from hfcourse.prompting.judging import METRICS, Filter, MetricUse
+from hfcourse.prompting.judging import METRICS, Filter, MetricUse, by_number
 from hfcourse.prompting.rendering import Field, Row
 from hfcourse.prompting.requests import Generation
 
@@ -111,7 +111,14 @@ class Template:
         found = rendering.value(self.target, row, where, numbers=self.choices is not None, lists=True)
         if isinstance(found, tuple | list):
             return list(found)
+        if self._is_place(found) and str(found) not in self.answers(row):
+            return int(found)
         return found if isinstance(found, str | int) else str(found)
+
+    def _is_place(self, found: Any) -> bool:
+        """Whether a label such as 1.0 names a choice: so tables read whole numbers where a row has none."""
+        chooses = self.choices is not None and not by_number(self.metrics)
+        return chooses and isinstance(found, float) and found.is_integer()
 
     def answer_text(self, row: Row) -> str:
         """The (first) right answer in words: what stands behind an example."""

@@ -111,7 +111,7 @@ class Tokens:
             options = [whole[0 if empty else len(context) :] for whole in added]
             if empty:
                 context, options = self._unconditional(number, options)
-            check_options(number, prompts[number].options, options)
+            check_options(f"prompt {number}", prompts[number].options, options)
             questions.append(Question(number, context, options))
         return Group(head, questions)
 
@@ -154,7 +154,7 @@ class Tokens:
         return encoded["input_ids"]  # type: ignore[no-any-return]
 
 
-def check_options(number: int, texts: Sequence[str], options: Sequence[Sequence[int]]) -> None:
+def check_options(where: str, texts: Sequence[str], options: Sequence[Sequence[int]]) -> None:
     """Options must be told apart by their tokens.
 
     Raises:
@@ -163,10 +163,10 @@ def check_options(number: int, texts: Sequence[str], options: Sequence[Sequence[
     seen: dict[tuple[int, ...], int] = {}
     for place, (text, ids) in enumerate(zip(texts, options, strict=True)):
         if not ids:
-            raise DataError(f"prompt {number}: option {text!r} has no tokens of its own: write it out")
+            raise DataError(f"{where}: option {text!r} has no tokens of its own: write it out")
         other = seen.setdefault(tuple(ids), place)
         if other != place:
-            raise DataError(f"prompt {number}: options {texts[other]!r} and {text!r} have the same tokens: change one")
+            raise DataError(f"{where}: options {texts[other]!r} and {text!r} have the same tokens: change one")
 
 
 def check_length(number: int, tokens: int, longest: int) -> None:

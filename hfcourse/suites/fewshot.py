@@ -85,6 +85,11 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
     cells = [cell for task in _read(wanted, scorer) for cell in _cells(task, wanted)]
     for cell in cells:  # a mistake in the last task is better known before the first is answered
         _check(cell, _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0)))
+    for cell in {cell.tables.template.name: cell for cell in cells}.values():  # of a task all cells ask the same rows
+        composer = _composer(cell, scorer, wanted, chat)
+        behind = functools.lru_cache(maxsize=1024)(scorer.behind)  # most rows end alike and have the same choices
+        for number, row in enumerate(cell.tables.rows):
+            composer.check(row, number, behind)
     found = []
     for number, cell in enumerate(cells, start=1):
         records = _records(cell, scorer, run, wanted, chat)

@@ -22,6 +22,10 @@ class Parrot:
         """Words."""
         return len(text.split())
 
+    def behind(self, text: str, options: Sequence[str]) -> list[list[int]]:
+        """Words again, as numbers."""
+        return [[hash(word) for word in option.split()] for option in options]
+
     def log_likelihoods(
         self, prompts: Sequence[Prompt], done: Callable[[int, list[OptionScore]], None] | None = None
     ) -> list[list[OptionScore]]:

@@ -10,7 +10,9 @@ from hfcourse.errors import DataError, ModelError
 from hfcourse.prompting.compose import Chat, Composer, chat_of
 from hfcourse.prompting.judging import MetricUse
 from hfcourse.prompting.requests import Generation, Prompt
+from hfcourse.prompting.scorer import scorer
 from hfcourse.prompting.templates import Source, Template
+from tests.prompting import tiny
 from tests.prompting.fake import Parrot
 
 SOURCE = Source(data="none")
@@ -106,6 +108,41 @@ def test_gold_by_name_by_list_and_missing() -> None:
     for row in ({"q": "hidden", "label": -1}, {"q": "far", "label": 2}):
         with pytest.raises(DataError, match=r"task t, row 4: the target .* is none of the choices 'no', 'yes'"):
             gold("label", row)
+
+
+def test_a_label_that_a_table_reads_as_a_fraction_is_its_choice() -> None:
+    """As CSV files give it where another row has no label; a choice that is written so goes first."""
+    asked = Composer(template(), Parrot()).question({"q": "x", "label": 1.0}, 0, [{"q": "y", "label": 0.0}])
+    assert asked.gold == 1 and asked.prompts[0].shared == "Q: y\nA: no\n\n"
+    named = template(choices=("2.0", "1.0"))
+    assert Composer(named, Parrot()).question({"q": "x", "label": 1.0}, 0, []).gold == 1
+    for label in (0.5, float("nan"), 2.0, -1.0):
+        with pytest.raises(DataError, match=r"task t, row 7: the target .* is none of the choices"):
+            Composer(template(), Parrot()).check({"q": "x", "label": label}, 7, Parrot().behind)
+
+
+def test_choices_that_a_model_cannot_tell_apart_are_known_by_their_row() -> None:
+    """An uncased tokenizer reads both words alike; sentence pieces alone do not show a space in front."""
+    cases: list[tuple[str, str, tuple[str, ...], str]] = [
+        ("bert", "masks", ("good", "bad"), ""),
+        ("bert", "masks", ("good", "GOOD"), "options ' good' and ' GOOD' have the same tokens"),
+        ("gpt2", "eos", ("good", "GOOD"), ""),
+        ("gpt2", "eos", ("good", "bad", "good"), "options ' good' and ' good' have the same tokens"),
+        ("gpt2", "eos", ("good", " good"), ""),
+        ("t5", "end", ("good", " good"), "have the same tokens"),
+        ("t5", "end", ("good", ""), "option ' ' has no tokens of its own"),
+    ]
+    for name, kind, choices, reason in cases:
+        words = tiny.tokenizer(kind, lowercase=name == "bert")
+        asked = scorer(tiny.model(name, words), words)
+        composer = Composer(template(choices=choices), asked)
+        if not reason:
+            composer.check(ROW, 5, asked.behind)
+            continue
+        with pytest.raises(DataError, match=f"task t, row 5: {reason}" if reason[0] == "o" else reason):
+            composer.check(ROW, 5, asked.behind)
+        with pytest.raises(DataError, match="prompt 0: "):  # as it is when it is asked all the same
+            asked.log_likelihoods(composer.question(ROW, 5, []).prompts)
 
 
 def test_oldest_examples_are_dropped_and_counted() -> None:

@@ -69,11 +69,11 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @functools.cache
-def tokenizer(kind: str) -> PreTrainedTokenizerBase:
+def tokenizer(kind: str, lowercase: bool = False) -> PreTrainedTokenizerBase:
     """`bos`: bytes with a start token in front, as Llama; `eos`: bytes with an end token alone, as GPT-2;
     `end`: SentencePiece whose texts end with one, as T5; `masks`: WordPiece, as BERT."""
     pieces: Any = {"bos": "bpe", "eos": "bpe", "end": "unigram", "masks": "wordpiece"}[kind]
-    made: Any = train(TEXTS, TokenizerConfig(kind=pieces, vocab_size=330, lowercase=False))
+    made: Any = train(TEXTS, TokenizerConfig(kind=pieces, vocab_size=330, lowercase=lowercase))
     start, end = made.convert_tokens_to_ids("[CLS]"), made.convert_tokens_to_ids("[SEP]")
     templates = {
         "bos": ("[CLS] $A", {"bos_token": "[CLS]", "eos_token": "[SEP]"}),

@@ -206,6 +206,27 @@ def test_a_mistake_in_the_last_task_is_known_before_the_first_question(folder: P
     assert not parrot.asked
 
 
+@pytest.mark.parametrize(
+    ("row", "choices", "reason"),
+    [
+        ({"colour": "green"}, "[red, blue]", "the target 'green' is none of the choices 'red', 'blue'"),
+        ({"colour": "red", "other": "red"}, '''"{{ ['red', other] }}"''', "options ' red' and ' red' have the same"),
+    ],
+)
+def test_an_odd_row_in_the_middle_is_known_before_the_first_question(
+    row: dict[str, str], choices: str, reason: str, folder: Path, wanted: Wanted
+) -> None:
+    rows = [{"thing": f"stone{n}", "colour": "red", "other": "blue"} for n in range(4)]
+    rows.insert(3, {"thing": "leaf", "other": "blue"} | row)
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (folder / "colours.yaml").write_text(CHOICE.replace("[red, blue]", choices))
+    parrot = Parrot()
+    with pytest.raises(DataError, match=f"task colours, row 3: {reason}"):
+        fewshot.judge(replace(wanted, tasks=wanted.tasks[::-1], shots=(0,)), parrot, run(folder, wanted))
+    assert not parrot.asked
+
+
 @pytest.mark.parametrize("select", ["first", "nearest", "balanced"])
 def test_each_way_of_choosing_examples(select: str, folder: Path, wanted: Wanted) -> None:
     place = RunFolder.create(folder / "run", {})
