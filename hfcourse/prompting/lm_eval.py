@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from hfcourse.prompting import judging
 from hfcourse.prompting.judging import DEFAULT, METRICS, Filter, MetricUse
 from hfcourse.prompting.requests import Generation
 from hfcourse.prompting.task_files import Entry, Function, read
-from hfcourse.prompting.templates import Source, Template
+from hfcourse.prompting.templates import Group, Mean, Source, Template
 
 _READERS = {"json", "csv", "parquet", "text", "arrow"}
 """Names by which `datasets` reads local files."""
@@ -32,7 +32,7 @@ _DATA |= {"training_split", "validation_split", "test_split", "fewshot_split"}
 _REST = {"description", "output_type", "generation_kwargs", "filter_list", "metric_list", "num_fewshot"}
 _KNOWN = _NOTES | _DATA | _REST | {"fewshot_config", "repeats", "unsafe_code", *_FIELDS, *_DELIMITERS}
 _GROUP = {"group", "group_alias", "task", "tag", "aggregate_metric_list", "metadata"}
-"""Keys of a group; its mean is that of its tasks, each of which counts as much as another."""
+"""Keys of a group."""
 _SHOT_KEYS = {"sampler", "split", "samples", "process_docs", *_FIELDS, *_DELIMITERS}
 _MAX_TOKENS = 256
 """The harness's longest answer where a file names none."""
@@ -66,8 +66,31 @@ def _load(path: Path, trust: bool, above: tuple[Path, ...]) -> dict[Path, Templa
             raise top.refused(f"task.{number}", reason)
         for file in known[name]:
             found = joined(found, _load(file, trust, (*above, path)))
-    group = str(top.plain("group") or path.stem)
+    name, means = str(top.plain("group") or path.stem), _means(top, found.values())
+    group = Group(name=name, means=means) if means else name
     return {file: replace(one, groups=(*one.groups, group)) for file, one in found.items()}
+
+
+def _means(top: Entry, members: Collection[Template]) -> tuple[Mean, ...]:
+    """What a group's file says of its scores."""
+    key = "aggregate_metric_list"
+    metrics = tuple(dict.fromkeys(use.name for one in members for use in one.metrics))
+    filters = dict.fromkeys(name for one in members for name in one.filters)
+    means = []
+    for entry in [top.under(key)] if isinstance(top.plain(key), Mapping) else top.items(key):
+        entry.only({"metric", "filter_list", "aggregation", "weight_by_size"}, f"key of {key}")
+        entry.choice("aggregation", ("mean",), "mean")
+        metric = entry.choice("metric", metrics, "")
+        if not metric:
+            raise entry.refused("metric", "it must be named")
+        wanted = entry.plain("filter_list") or []
+        wanted = [wanted] if isinstance(wanted, str) else wanted
+        for name in wanted:
+            if name not in filters:
+                raise entry.refused("filter_list", unknown("filter", str(name), filters))
+        by_size = bool(entry.plain("weight_by_size", True))
+        means.append(Mean(metric=metric, filters=tuple(wanted), by_size=by_size))
+    return tuple(means)
 
 
 def joined(some: Mapping[Path, Template], more: Mapping[Path, Template]) -> dict[Path, Template]:
@@ -266,7 +289,7 @@ class _Reader:
             if not name:
                 raise entry.refused("metric", "it must be named")
             allowed = _OPTIONS if name == "exact_match" and output == "generate_until" else {}
-            # Weights are for the mean of a group, which here is that of its tasks.
+            # Weights are for the mean of a group, whose own file says them.
             entry.only({"metric", "aggregation", "higher_is_better", "weight_by_size", *allowed}, f"key of {name}")
             aggregation = METRICS[name].aggregation
             entry.choice("aggregation", (aggregation,), aggregation)

@@ -45,6 +45,25 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mean:
+    """One score of a group: the mean of a score of its tasks."""
+
+    metric: str
+    filters: tuple[str, ...] = ()
+    """Which of several judgements of an answer; empty: each by itself."""
+    by_size: bool = True
+    """A task counts by its rows, instead of as much as another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """A group that says itself how its scores are computed."""
+
+    name: str
+    means: tuple[Mean, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Template:
     """One task."""
 
@@ -78,8 +97,8 @@ class Template:
     """How the file wants its examples chosen; empty: as the user says."""
     shots: int | None = None
     """How many examples the file asks for."""
-    groups: tuple[str, ...] = ()
-    """Groups that it counts in."""
+    groups: tuple[str | Group, ...] = ()
+    """Groups that it counts in; of a mere name each task with an accuracy counts as much as another."""
 
     def __post_init__(self) -> None:
         known = {name for name, metric in METRICS.items() if self.output in metric.outputs}

@@ -10,7 +10,7 @@ from typing import Any
 from hfcourse.engine import machine
 from hfcourse.prompting import judging
 from hfcourse.prompting.judging import METRICS
-from hfcourse.prompting.templates import Template
+from hfcourse.prompting.templates import Group, Template
 from hfcourse.run_folder import RunFolder
 from hfcourse.suites.scores import markdown
 
@@ -64,14 +64,49 @@ def summary(results: Sequence[Result], templates: Sequence[Template]) -> dict[st
     """What scores.json holds: for each task, group and all tasks the scores by number of examples."""
     by_name = {template.name: template for template in templates}
     tasks = {name: _task(template, [r for r in results if r.task == name]) for name, template in by_name.items()}
-    accurate = {name for name, task in tasks.items() if task["is_accuracy"]}
-    groups = {group: {name for name in accurate if group in by_name[name].groups} for name in by_name
-              for group in by_name[name].groups}  # fmt: skip
-    return {
-        "tasks": tasks,
-        "groups": {group: _mean(tasks, members) for group, members in groups.items() if members},
-        "average": _mean(tasks, accurate),
-    }
+    main = {name: tasks[name]["metric"] for name in tasks if tasks[name]["is_accuracy"]}
+    return {"tasks": tasks, "groups": _groups(tasks, by_name, main), "average": _mean(tasks, main)}
+
+
+def _groups(tasks: Mapping[str, Any], templates: Mapping[str, Template], main: Mapping[str, str]) -> dict[str, Any]:
+    """The mean of each group's accuracies; of a group that says how, the scores that it names."""
+    members: dict[str, list[str]] = {}
+    said: dict[str, Group] = {}
+    for name, template in templates.items():
+        for group in template.groups:
+            members.setdefault(_name(group), []).append(name)
+            said |= {group.name: group} if isinstance(group, Group) else {}
+    found: dict[str, Any] = {}
+    for group_name, names in members.items():
+        if group_name in said:
+            found |= _as_said(tasks, said[group_name], [templates[name] for name in names])
+        elif accurate := {name: main[name] for name in names if name in main}:
+            found[group_name] = _mean(tasks, accurate)
+    return found
+
+
+def _name(group: str | Group) -> str:
+    return group if isinstance(group, str) else group.name
+
+
+def _as_said(tasks: Mapping[str, Any], group: Group, members: Sequence[Template]) -> dict[str, Any]:
+    """The scores of a group: the first under its name, others with what they are behind it."""
+    found: dict[str, Any] = {}
+    for mean in group.means:
+        with_it = [one for one in members if mean.metric in {use.name for use in one.metrics}]
+        filters = mean.filters or tuple(dict.fromkeys(name for one in with_it for name in one.filters))
+        for name in filters:
+            keys = {one.name: _key(mean.metric, name, one) for one in with_it if name in one.filters}
+            label = mean.metric if len(filters) == 1 else f"{mean.metric},{name}"
+            title = f"{group.name}, {label}" if found else group.name
+            found[title] = {"metric": label, **_mean(tasks, keys, by_size=mean.by_size)}
+    return found
+
+
+def _key(metric: str, name: str, template: Template) -> str:
+    """What a task's score is called after one of its filters."""
+    alone = len(template.filters) == 1 or template.output != "generate_until"
+    return metric if alone else f"{metric},{name}"
 
 
 def _metric(key: str) -> judging.Metric:
@@ -86,7 +121,7 @@ def _task(template: Template, results: Sequence[Result]) -> dict[str, Any]:
     return {
         "metric": main,
         "is_accuracy": _metric(main).is_accuracy,
-        "groups": list(template.groups),
+        "groups": [_name(group) for group in template.groups],
         "output": template.output,
         "rows": results[0].rows,
         "chance": results[0].chance,
@@ -112,20 +147,27 @@ def _sd(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def _mean(tasks: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    """Mean over tasks of the main score, for the numbers of examples that all of them were asked with.
+def _mean(tasks: Mapping[str, Any], scores: Mapping[str, str], *, by_size: bool = False) -> dict[str, Any]:
+    """Mean over tasks of one score each, for the numbers of examples that all of them were asked with.
 
     The deviation is that of the mean between draws; a task that has but one draw counts with it in each.
+
+    Args:
+        tasks: as scores.json holds them.
+        scores: task -> which score.
+        by_size: a task counts by its rows.
     """
-    values = {name: {k: one["scores"][tasks[name]["metric"]]["values"] for k, one in tasks[name]["shots"].items()
-                     if one["scores"]} for name in sorted(names)}  # fmt: skip
+    names = sorted(scores)
+    values = {name: {k: one["scores"][scores[name]]["values"] for k, one in tasks[name]["shots"].items()
+                     if one["scores"]} for name in names}  # fmt: skip
+    weights = [tasks[name]["rows"] for name in names] if by_size else None
     common = [k for k in next(iter(values.values()), {}) if all(k in one for one in values.values())]
     found: dict[str, Any] = {}
     for k in common:
         draws = max(len(one[k]) for one in values.values())
-        means = [statistics.fmean(one[k][min(n, len(one[k]) - 1)] for one in values.values()) for n in range(draws)]
-        found[k] = _spread(means)
-    return {"tasks": sorted(names), "shots": found}
+        drawn = [[one[k][min(n, len(one[k]) - 1)] for one in values.values()] for n in range(draws)]
+        found[k] = _spread([statistics.fmean(scored, weights) for scored in drawn])
+    return {"tasks": names, "shots": found}
 
 
 def table(found: Mapping[str, Any]) -> list[list[str]]:
@@ -141,7 +183,7 @@ def table(found: Mapping[str, Any]) -> list[list[str]]:
         groups["mean of all"] = found["average"]
     for name, one in groups.items():
         means = [_cell(one["shots"].get(str(k))) for k in counts]
-        rows.append([name, "accuracy", f"{len(one['tasks'])} tasks", "–", *means])
+        rows.append([name, one.get("metric", "accuracy"), f"{len(one['tasks'])} tasks", "–", *means])
     return rows
 
 

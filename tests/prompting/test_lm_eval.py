@@ -16,7 +16,7 @@ from hfcourse.prompting import lm_eval, tables
 from hfcourse.prompting.compose import Composer, Question
 from hfcourse.prompting.draws import Draw
 from hfcourse.prompting.judging import filtered
-from hfcourse.prompting.templates import Template
+from hfcourse.prompting.templates import Group, Mean, Template
 from tests.prompting.fake import Parrot
 
 CHOICE = """
@@ -319,6 +319,23 @@ def test_a_group_names_its_tasks(folder: Path) -> None:
         ("generate.yaml", ("parity", "numbers", "both")),
         ("likelihood.yaml", ("inner", "both")),
     ]
+    said = "aggregate_metric_list:\n"
+    said += "  - {metric: exact_match, filter_list: none}\n  - {metric: acc, weight_by_size: no}\n"
+    (folder / "inner.yaml").write_text(f"group: inner\ntask: [even_lik, even_gen]\n{said}")
+    means = (Mean(metric="exact_match", filters=("none",)), Mean(metric="acc", by_size=False))
+    for one in lm_eval.load(folder / "inner.yaml").values():
+        assert one.groups[-1] == Group(name="inner", means=means)
+    for wrong, reason in {
+        "{metric: acc, aggregation: median}": "aggregation: not supported",
+        "{metric: accc}": "did you mean 'acc'",
+        "{weight_by_size: true}": "metric: it must be named",
+        "{metric: acc, filter_list: [strict]}": "unknown filter 'strict'",
+        "{metric: acc, mean: yes}": "unknown key of aggregate_metric_list 'mean'",
+    }.items():
+        (folder / "inner.yaml").write_text(f"group: inner\ntask: [even_lik]\naggregate_metric_list: [{wrong}]\n")
+        with pytest.raises(ConfigError, match=rf"inner.yaml, .*{reason}"):
+            lm_eval.load(folder / "inner.yaml")
+    (folder / "inner.yaml").write_text("group: inner\ntask:\n  - even_lik\n")
     (folder / "group.yaml").write_text("group: tagged\ntask: [numbers]\n")
     assert [one.name for one in lm_eval.load(folder / "group.yaml").values()] == ["even", "even_gen"]
     (folder / "inner.yaml").write_text("group: inner\ntask:\n  - even_lyk\n")

@@ -349,3 +349,29 @@ def test_means_of_groups_and_their_spread_over_draws() -> None:
     assert found["groups"]["g"]["shots"]["0"] == {"mean": 35.0, "sd": None, "values": [35.0]}
     assert found["average"]["shots"].keys() == {"0"}  # c was not asked with examples
     assert found["average"]["shots"]["0"]["mean"] == 50.0
+
+
+def test_a_group_is_averaged_as_its_file_says(folder: Path) -> None:
+    """Rows as weights unless it says otherwise, as lm-evaluation-harness has it; other tasks of the group are out."""
+    for name, rows in (("small", 2), ("large", 8)):
+        labels = ["red" if n < 2 else "blue" for n in range(rows)]  # without a hint the first choice is taken: red
+        lines = [json.dumps({"thing": f"thing{n}", "colour": colour}) for n, colour in enumerate(labels)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        (folder / f"{name}.yaml").write_text(
+            f"include: colours.yaml\ntask: {name}\ndataset_kwargs: {{data_files: {{test: {name}.jsonl}}}}\n"
+            "training_split: null\nmetric_list: [{metric: acc}, {metric: acc_norm}]\n"
+        )
+    (folder / "group.yaml").write_text(
+        "group: sizes\ntask: [small, large, echoes]\naggregate_metric_list:\n  - metric: acc\n"
+        "  - {metric: acc_norm, weight_by_size: false}\n  - {metric: chrf, filter_list: strip}\n"
+    )
+    place = RunFolder.create(folder / "run", {})
+    fewshot.judge(Wanted(tasks=(str(folder / "group.yaml"),), shots=(0,)), Parrot(), place)
+    groups = place.read_json("scores.json")["groups"]
+    assert groups["sizes"]["shots"]["0"]["mean"] == pytest.approx((2 * 100 + 8 * 25) / 10)
+    assert groups["sizes"]["tasks"] == ["large", "small"]
+    assert groups["sizes, acc_norm"]["shots"]["0"]["mean"] == pytest.approx((0 + 75) / 2)  # blue is longer
+    assert groups["sizes, chrf"]["shots"]["0"]["mean"] == pytest.approx(100)
+    assert groups["sights"]["shots"]["0"]["mean"] == pytest.approx((100 + 25 + 100) / 3)  # a tag: each task alike
+    table = (place.path / "table.md").read_text()
+    assert "| mean of sizes | acc |" in table and "| mean of sizes, acc_norm | acc_norm |" in table
