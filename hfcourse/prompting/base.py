@@ -27,6 +27,7 @@ class ModelScorer(ABC):
         chat: the texts hold their special tokens already.
     """
 
+    apart = False
     writes = True
 
     def __init__(

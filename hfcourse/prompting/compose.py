@@ -64,18 +64,27 @@ class Composer:
     """Writes the prompts of one task for one model."""
 
     def __init__(
-        self, template: Template, room: Room, *, chat: Chat | None = None, strict: bool = False, calibrate: bool = False
+        self,
+        template: Template,
+        room: Room,
+        *,
+        apart: bool = False,
+        chat: Chat | None = None,
+        strict: bool = False,
+        calibrate: bool = False,
     ) -> None:
         """
         Args:
             template: the task.
             room: what fits.
+            apart: an answer has as much room by itself.
             chat: examples become turns of a conversation; None: plain text.
             strict: refuse what does not fit, instead of leaving examples out.
             calibrate: write the content-free questions as well.
         """
         self.template = template
         self._room = room
+        self._apart = apart
         self._count = lru_cache(maxsize=1024)(room.count)  # many rows share their beginning and their choices
         self._chat = chat
         self._strict = strict
@@ -84,9 +93,9 @@ class Composer:
 
     @property
     def generation(self) -> Generation:
-        """How answers are generated: as the task says, but leaving half of the model's length to the question."""
-        how = self.template.generation
-        return replace(how, max_new_tokens=max(1, min(how.max_new_tokens, self._room.max_length // 2)))
+        """How answers are generated: as the task says, but leaving the question half of a length that both share."""
+        how, most = self.template.generation, self._room.max_length // (1 if self._apart else 2)
+        return replace(how, max_new_tokens=max(1, min(how.max_new_tokens, most)))
 
     def question(self, row: Row, number: int, examples: Sequence[Row]) -> Question:
         """A row behind as many of its examples as fit; the oldest, farthest from the question, are dropped first.
@@ -191,9 +200,13 @@ class Composer:
 
     def _fits(self, prompt: Prompt) -> bool:
         room = self._room.max_length - _SPECIAL
-        if not prompt.options:
-            room -= self.generation.max_new_tokens
         ends = [option + prompt.suffix for option in prompt.options] or [prompt.suffix]
+        if self._apart:
+            if max(map(self._count, ends)) > room:
+                return False
+            ends = [""]
+        elif not prompt.options:
+            room -= self.generation.max_new_tokens
         parts = self._count(prompt.shared) + self._room.count(prompt.query) + max(map(self._count, ends))
         if parts + _SEAM <= room:
             return True

@@ -51,7 +51,9 @@ class Scorer(Protocol):
     """A model that answers prompts. `scorer.scorer` makes one."""
 
     max_length: int
-    """Tokens that fit: prompt and answer together."""
+    """Tokens that fit: prompt and answer together, or each of them where they are `apart`."""
+    apart: bool
+    """Whether an answer takes no room from its prompt, as where an encoder reads and a decoder answers."""
     writes: bool
     """Whether it can generate; a masked model only compares options."""
 

@@ -34,6 +34,8 @@ class Seq2SeqScorer(ModelScorer):
         ModelError: the model has no token that answers begin with.
     """
 
+    apart = True
+
     def __init__(
         self,
         model: Any,

@@ -220,7 +220,7 @@ def _cells(task: Tables, wanted: Wanted) -> Iterator[Cell]:
 def _composer(cell: Cell, scorer: Scorer, wanted: Wanted, chat: Chat | None) -> Composer:
     template = cell.tables.template
     calibrate = any(use.name == "acc_calibrated" for use in template.metrics)
-    return Composer(template, scorer, chat=chat, strict=wanted.strict, calibrate=calibrate)
+    return Composer(template, scorer, apart=scorer.apart, chat=chat, strict=wanted.strict, calibrate=calibrate)
 
 
 def _shown(cell: Cell, number: int) -> list[Any]:

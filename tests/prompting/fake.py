@@ -10,6 +10,7 @@ from hfcourse.prompting.requests import Generation, OptionScore, Prompt
 class Parrot:
     """Finds an option the likelier the more often the prompt holds it; generates the prompt's last word, and a line."""
 
+    apart = False
     writes = True
 
     def __init__(self, max_length: int = 10_000, stop_after: int | None = None) -> None:

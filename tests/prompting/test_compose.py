@@ -167,6 +167,27 @@ def test_answers_that_are_generated_need_room_too() -> None:
     assert Composer(text, Parrot(max_length=8)).generation.max_new_tokens == 4
 
 
+def test_an_encoder_reads_as_much_as_it_can_whatever_the_decoder_says() -> None:
+    """The same room for each side: the longest prompt that is said to fit is the longest that the model takes."""
+    words = tiny.tokenizer("end")
+    asked = scorer(tiny.model("bart", words, max_position_embeddings=40), words)
+    long = Generation(max_new_tokens=100, stop=())
+    text = template(text="{{q}}", output="generate_until", choices=None, target="label", generation=long, metrics=())
+    for task in (text, template(text="{{q}}", choices=("good " * 6, "bad"))):
+        composer = Composer(task, asked, apart=asked.apart)
+        assert composer.generation.max_new_tokens == 39  # one of 40 is the question's end
+        for count in range(1, 40):
+            question = composer.question({"q": "the cat " * count, "label": 0}, 0, [])
+            if not question.fits:
+                break
+            if task is text:
+                asked.generate(question.prompts, composer.generation)
+            else:
+                asked.log_likelihoods(question.prompts)
+        assert 37 <= asked.count("the cat " * count) < 42  # all but a few tokens that are kept free
+    assert not Composer(template(choices=("good " * 40, "bad")), asked, apart=True).question(ROW, 0, []).fits
+
+
 def test_questions_about_nothing_keep_examples_and_choices() -> None:
     asked = Composer(template(), Parrot(), calibrate=True).question(ROW, 0, EXAMPLES)
     assert [prompt.query for prompt in asked.content_free] == ["Q: N/A\nA:", "Q: \nA:", "Q: [MASK]\nA:"]
