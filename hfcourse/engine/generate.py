@@ -156,7 +156,7 @@ class Writer:
         torch.manual_seed(1_000_003 * self.seed + number)
         streamer = None
         if shown is not None:
-            streamer = _streamer(self.tokenizer, [] if self.seq2seq else ids)
+            streamer = _Shown(self.tokenizer, [] if self.seq2seq else ids)
             print("" if self.seq2seq else shown, end="", flush=True)
         seen, new = ids, list[int]()
         while len(new) < self.config.max_new_tokens and not (new and new[-1] in self.ends):
@@ -214,7 +214,7 @@ def _settings(own: GenerationConfig, tokenizer: Any, config: DecodingConfig) -> 
         temperature=(config.temperature or 1.0) if config.draws else None,
         top_k=config.top_k if config.draws else None,
         top_p=config.top_p if config.draws else None,
-        min_p=(config.min_p or None) if config.draws else None,
+        min_p=config.min_p if config.draws else None,  # 0.0 too: for None the checkpoint's own would be taken
     )
     if settings.eos_token_id is None:
         settings.eos_token_id = tokenizer.eos_token_id
@@ -223,19 +223,42 @@ def _settings(own: GenerationConfig, tokenizer: Any, config: DecodingConfig) -> 
     return settings
 
 
-def _streamer(tokenizer: Any, prompt: list[int]) -> Any:
-    """transformers' `TextStreamer` over several calls of generate, as one text that goes on behind `prompt`."""
-    from transformers import TextStreamer
+class _Shown:
+    """Prints a text while several calls of generate write it, as it goes on behind a prompt.
 
-    class Streamer(TextStreamer):  # type: ignore[misc]
-        def end(self) -> None:
-            self.next_tokens_are_prompt = True  # of the next call
+    What is new is decoded behind the tokens that were printed last, as some tokenizers drop a text's first space.
+    """
 
-        def close(self) -> None:
-            super().end()
+    def __init__(self, tokenizer: Any, prompt: list[int]) -> None:
+        self._tokenizer = tokenizer
+        self._tokens = list(prompt)
+        self._last, self._done = 0, len(prompt)  # printed last: from here to there
+        self._begins = True
 
-    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    streamer = Streamer(tokenizer, skip_prompt=True, **options)
-    streamer.token_cache = list(prompt)  # decoded with what comes, as some tokenizers drop a text's first space
-    streamer.print_len = len(tokenizer.decode(prompt, **options))
-    return streamer
+    def put(self, ids: Tensor) -> None:
+        """The next tokens; the first ones of a call of generate are what it goes on with."""
+        if self._begins:
+            self._begins = False
+            return
+        self._tokens += ids.flatten().tolist()
+        self._print(whole=False)
+
+    def end(self) -> None:
+        """Of a call of generate."""
+        self._begins = True
+
+    def close(self) -> None:
+        """Of the text."""
+        self._print(whole=True)
+        print(flush=True)
+
+    def _print(self, whole: bool) -> None:
+        """What is new, unless `whole` up to a character whose last bytes are still to come."""
+        before = self._decoded(self._tokens[self._last : self._done])
+        text = self._decoded(self._tokens[self._last :])
+        if len(text) > len(before) and (whole or not text.endswith("\ufffd")):
+            print(text[len(before) :], end="", flush=True)
+            self._last, self._done = self._done, len(self._tokens)
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

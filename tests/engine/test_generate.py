@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from hfcourse.data import tokenizers
 from hfcourse.data.tokenizers import TokenizerConfig
-from hfcourse.engine.generate import DecodingConfig, Writer
+from hfcourse.engine.generate import DecodingConfig, Writer, _Shown
 from hfcourse.errors import ConfigError, DataError, ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz \n"
@@ -134,18 +134,52 @@ def test_what_is_shown_is_what_is_kept(
     assert capsys.readouterr().out == ""
 
 
-def test_a_space_in_front_is_shown_too(gpt: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """SentencePiece's tokenizers drop the first space of what they decode."""
+@pytest.fixture(scope="module")
+def spaced() -> Any:
+    """SentencePiece's way: a space is the beginning of a word, and the first one of what is decoded is dropped."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<unk>", "</s>", *(f"▁{a}{b}" for a in "abcde" for b in "xyzuv")]
+    words = ["<pad>", "<unk>", "</s>", *(f"▁{a}{b}" for a in "abcde" for b in "xyzu"), "\n"]
+    words += [f"<0x{byte:02X}>" for byte in "é日\n".encode()]
     backend = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    spaced = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    backend.decoder = decoders.Sequence(parts)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+
+
+def test_a_space_in_front_is_shown_too(gpt: Any, spaced: Any, capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = written(gpt, spaced, "ax by", show=True, max_new_tokens=40)
     assert found["prediction"].startswith(" ")
     assert capsys.readouterr().out == f"ax by{found['prediction']}\n"
+
+
+def test_a_text_is_shown_as_it_comes(spaced: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The space behind a line break is there, and no part of a character is printed."""
+    ids = spaced.convert_tokens_to_ids
+    é, day, line = ([f"<0x{byte:02X}>" for byte in one.encode()] for one in "é日\n")
+    new = ids(["▁ay", "\n", "▁bz", *é, *day, *line, "▁cx", "</s>", *day[:2]])
+    shown = _Shown(spaced, ids(["▁ax"]))
+    seen = []
+    for start, end in ((0, 5), (5, len(new))):  # two calls of generate
+        shown.put(torch.tensor([ids(["▁ax"])]))
+        for token in new[start:end]:
+            shown.put(torch.tensor([token]))
+            seen.append(capsys.readouterr().out)
+        shown.end()
+    shown.close()
+    seen.append(capsys.readouterr().out)
+    assert seen == [" ay", "\n", " bz", "", "é", "", "", "日", "\n", " cx", "", "", "", "\ufffd\ufffd\n"]
+
+
+def test_a_checkpoint_s_own_min_p_does_not_come_back(gpt: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    plain = written(gpt, tokenizer, "abc", temperature=2.0, samples=3, max_new_tokens=20)
+    gpt.generation_config.min_p = 1.0  # nothing but the likeliest
+    try:
+        assert written(gpt, tokenizer, "abc", temperature=2.0, samples=3, max_new_tokens=20) == plain
+    finally:
+        gpt.generation_config.min_p = None
 
 
 def test_prompts_without_room_are_refused(gpt: Any, tokenizer: PreTrainedTokenizerBase) -> None:
