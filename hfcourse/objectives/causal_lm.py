@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hfcourse.backbones.attention import UNMASKED, attention_by
 from hfcourse.errors import ModelError
 from hfcourse.heads.losses import IGNORED, linear_cross_entropy, linear_nll
 from hfcourse.native import reads_both_ways
 from hfcourse.objectives.base import Batch, Objective, Output
 from hfcourse.peft.wrap import unwrapped
+from hfcourse.prompting.packing import exact_up_to
 
 _FAR = 1024.0
 """Times the states that a model has: beyond every bound, and exact in any precision."""
@@ -32,6 +34,8 @@ class CausalLM(Objective):
     def __init__(self) -> None:
         self.projects = True
         """Whether the model's logits are its output embedding over its last states, and nothing more."""
+        self.hides_future = False
+        """Whether SDPA can do without a mask where nothing is padded."""
 
     def bind(self, model: nn.Module) -> None:
         """See how the model makes its logits.
@@ -45,7 +49,8 @@ class CausalLM(Objective):
                 f"a {inner.config.model_type} model reads in both directions and would see the tokens it has to guess: "
                 "take a gpt2- or llama- preset, or another decoder"
             )
-        self.projects = _only_projects(inner)
+        with attention_by("eager", inner, instead_of="flash_attention_2"):  # which runs on GPUs alone, in 16 bits
+            self.projects, self.hides_future = _only_projects(inner), _hides_future(inner)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"causal_lm": int((batch["labels"] != IGNORED).sum())}
@@ -55,17 +60,24 @@ class CausalLM(Objective):
         inner: Any = unwrapped(parallel.module if hasattr(model, "module") else model)
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         labels = batch["labels"].flatten()
+        found = self._run(model, inner, inputs)
         if not self.projects:
-            logits = model(**inputs, use_cache=False).logits.flatten(0, 1).float()
-            nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
+            nll = F.cross_entropy(found.float(), labels, reduction="none", ignore_index=IGNORED)
             return _output(nll, batch["labels"], need_logits)
-        with states_for_logits(inner):
-            states = model(**inputs, use_cache=False).logits.flatten(0, 1)
         projection = inner.get_output_embeddings()
         if need_logits:
-            return _output(linear_nll(states, projection.weight, projection.bias, labels), batch["labels"], True)
-        loss = linear_cross_entropy(states, projection.weight, projection.bias, labels)
+            return _output(linear_nll(found, projection.weight, projection.bias, labels), batch["labels"], True)
+        loss = linear_cross_entropy(found, projection.weight, projection.bias, labels)
         return Output(losses={"causal_lm": loss})
+
+    def _run(self, model: nn.Module, inner: Any, inputs: Batch) -> Tensor:
+        """The last states (B * T, H), or where they are not all that logits are made of, the logits (B * T, V)."""
+        unmasked = self.hides_future and inputs.keys() == {"input_ids"}
+        with (
+            attention_by(UNMASKED, inner, instead_of="sdpa") if unmasked else nullcontext(),
+            states_for_logits(inner) if self.projects else nullcontext(),
+        ):
+            return model(**inputs, use_cache=False).logits.flatten(0, 1)  # type: ignore[no-any-return]
 
 
 def _output(nll: Tensor, labels: Tensor, need_logits: bool) -> Output:
@@ -91,24 +103,40 @@ def states_for_logits(model: Any, times: float = 1.0) -> Iterator[None]:
         del projection.__dict__["forward"]
 
 
-@torch.no_grad()
+@contextmanager
+def _trial(model: Any) -> Iterator[dict[str, Any]]:
+    """Two tokens, for a model that is in evaluation mode within the block."""
+    ids = [number for number in range(3) if number != model.config.get_text_config().pad_token_id][:2]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield {"input_ids": torch.tensor([ids], device=model.get_output_embeddings().weight.device)}
+    finally:
+        model.train(was_training)
+
+
 def _only_projects(model: Any) -> bool:
     """Tried on two tokens: some classes bound their logits afterwards (Gemma 2).
 
     A model at its start has logits too small to show a bound, so states are tried that are far from nothing, too.
     """
     projection = model.get_output_embeddings()
-    ids = [number for number in range(3) if number != model.config.get_text_config().pad_token_id][:2]
-    inputs = {"input_ids": torch.tensor([ids], device=projection.weight.device), "use_cache": False}
-    was_training = model.training
-    model.eval()
-    try:
-        logits = model(**inputs).logits
+    with _trial(model) as inputs:
+        logits = model(**inputs, use_cache=False).logits
         with states_for_logits(model):
-            states = model(**inputs).logits
+            states = model(**inputs, use_cache=False).logits
         with states_for_logits(model, _FAR):
-            far = model(**inputs).logits
-    finally:
-        model.train(was_training)
-    fits = states.shape[-1] == projection.weight.shape[1] and torch.allclose(far / _FAR, states, rtol=1e-3, atol=1e-3)
-    return fits and torch.allclose(projection(states), logits, rtol=1e-3, atol=1e-3)
+            far = model(**inputs, use_cache=False).logits
+        fits = states.shape[-1] == projection.weight.shape[1]
+        fits = fits and torch.allclose(far / _FAR, states, rtol=1e-3, atol=1e-3)
+        return fits and torch.allclose(projection(states), logits, rtol=1e-3, atol=1e-3)
+
+
+def _hides_future(model: Any) -> bool:
+    """Whether no layer looks back less far than to the start, and none needs a mask, tried on two tokens."""
+    with _trial(model) as inputs:
+        logits = model(**inputs, use_cache=False).logits
+        with attention_by(UNMASKED, model, instead_of="sdpa"):
+            again = model(**inputs, use_cache=False).logits
+    return not exact_up_to(model.config) and torch.allclose(again, logits, rtol=1e-5, atol=1e-7)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from hfcourse.backbones.attention import attention_by
 from hfcourse.errors import ModelError
 from hfcourse.heads import losses
 from hfcourse.heads.spec import HeadSpec
@@ -154,6 +155,41 @@ def fresh_compiler() -> Iterator[None]:
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(("name", "lean"), [("gpt2", True), ("llama", True), ("mistral", False)])
+def test_compiled_rows_without_padding_get_no_mask(name: str, lean: bool, fresh_compiler: None) -> None:
+    """SDPA hides the future itself then, and its fastest kernels can run; padding and windows still make a mask."""
+    masks: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        attends = [node for node in graph.graph.nodes if "scaled_dot_product_attention" in str(node.target)]
+        masks.extend(node.kwargs.get("attn_mask") for node in attends)
+        return graph.forward
+
+    model, (_, batch) = causal(name), blocks()
+    if name == "mistral":
+        model.config.sliding_window = 5
+    objective = bound(model)
+    padded = batch | {"attention_mask": torch.ones(3, 16, dtype=torch.long).index_fill_(1, torch.tensor([15]), 0)}
+    plain = [objective(model, one, need_logits=True).logits for one in (batch, padded)]
+    with attention_by("eager", model, instead_of="sdpa"):
+        eager = objective(model, batch, need_logits=True).logits
+    torch.testing.assert_close(plain[0], eager, rtol=1e-4, atol=1e-4)
+    base: Any = model.base_model
+    base.compile(backend=backend)
+    for one, expected, bare in zip((batch, padded), plain, (lean, False), strict=True):
+        masks.clear()
+        torch.testing.assert_close(objective(model, one, need_logits=True).logits, expected, rtol=1e-4, atol=1e-4)
+        assert len(masks) == 2 and all((mask is None) == bare for mask in masks)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_kernel_for_gpus_alone_is_not_tried() -> None:
+    """FlashAttention 2 takes no fp32 and no CPU, where a model is when it is bound."""
+    model: Any = causal("llama")
+    model.config._attn_implementation = "flash_attention_2"
+    assert bound(model).projects and model.config._attn_implementation == "flash_attention_2"
 
 
 def test_in_bf16_it_is_near() -> None:
