@@ -90,17 +90,17 @@ def main(config: Config, run: RunFolder) -> None:
         tokenizer = str(run.path.resolve() / "tokenizer")  # the folder may be called otherwise when it is resumed
         tokenizers.train_once(tokenizers.texts_of(corpus), train, Path(tokenizer))
     trained: dict[str, RunFolder] = {}
-    asked: dict[str, RunFolder] = {}
     for name in config.models:
         task = replace(config.pretrain.task, data=corpus)
         learning = replace(config.pretrain, model=name, tokenizer=tokenizer, seed=config.seed, task=task)
         trained[name] = _child(run, name, "gpt/pretrain", learning)
         pretraining.learn(learning, trained[name])
-        questions = replace(config.ask, model=str(trained[name].model_dir.resolve()), seed=config.seed)
-        if run.is_main:
+    if run.is_main:  # one process asks, so the others must not wait for it before they train the next model
+        asked: dict[str, RunFolder] = {}
+        for name, one in trained.items():
+            questions = replace(config.ask, model=str(one.model_dir.resolve()), seed=config.seed)
             asked[name] = _child(run, f"{name}-asked", "gpt/in_context", questions)
             asking.main(questions, asked[name])
-    if run.is_main:
         found = ladder.summary(trained, asked)
         run.write_json("ladder.json", found)
         print(ladder_report(run))

@@ -31,6 +31,9 @@ def test_each_size_is_trained_and_asked(run: RunFolder) -> None:
     sizes = [one["parameters"] for one in found["models"].values()]
     assert sizes == sorted(set(sizes)) and all(one["dev"]["loss"] > 0 for one in found["models"].values())
     assert all(one["shots"].keys() == {"0", "1"} for one in found["models"].values())
+    trained = (run.path / "gpt2-nano" / "metrics.json").stat().st_mtime_ns
+    asked = (run.path / "gpt2-tiny-asked" / "answers" / "weights.json").stat().st_mtime_ns
+    assert trained < asked  # one process asks: the others are through with training by then
     page = (run.path / "report.html").read_text()
     assert page.count("<svg") >= 2 and "gpt2-nano" in page and "zero-shot" in (run.path / "table.md").read_text()
 
