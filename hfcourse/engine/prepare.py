@@ -36,7 +36,7 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     if config.train.compile:
         # In place and the backbone alone: names in the state stay, and what varies with every batch stays outside.
         inner: Any = unwrapped(model)
-        inner.base_model.compile(dynamic=True if config.batch.bucket else None)
+        inner.base_model.compile(dynamic=True if config.batch.bucket and _lengths_differ(task) else None)
     optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
     for module in extra:
         module.to(accelerator.device)
@@ -55,6 +55,12 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
         position=Position(micro_tokens=config.batch.micro_tokens or _small_passes(model, accelerator.device.type)),
     )
     return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
+
+
+def _lengths_differ(task: Task) -> bool:
+    """Whether batches of the training split may be of several lengths: for one alone faster kernels are compiled."""
+    lengths = task.lengths("train") if "train" in task.splits else ()
+    return len(lengths) > 0 and bool((lengths != lengths[0]).any())
 
 
 def _small_passes(model: Any, device: str) -> int:
