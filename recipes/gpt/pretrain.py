@@ -64,7 +64,7 @@ def gpt2_base(config: Config) -> Config:
         config,
         model="gpt2-base",
         task=replace(config.task, block_length=1024),
-        train_tokenizer=replace(config.train_tokenizer, vocab_size=50_257),
+        train_tokenizer=replace(config.train_tokenizer, vocab_size=50_304),  # GPT-2's, up to a multiple of 64
         batch=BatchConfig(examples=480, micro_tokens=32_768),
         optim=replace(config.optim, lr=6e-4, warmup=2000),
         train=replace(config.train, steps=100_000, eval_every=5000, compile=True),
