@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hfcourse.data import tokenizers
 from hfcourse.data.tokenizers import TokenizerConfig
 from hfcourse.errors import ConfigError, DataError
+from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.base import TaskContext
 from hfcourse.tasks.causal_pretraining import CausalPretraining, CausalPretrainingConfig
 
@@ -157,6 +163,64 @@ def test_it_learns_more_than_how_often_letters_come(corpus: Path, context: TaskC
     unigram = float(-(shares * np.log(shares)).sum())
     assert unigram > 2.6 and scores["loss"] < 1.2  # a coin a letter is log 2
     assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]), rel=1e-4)
+
+
+def learn_twice(corpus: Path, place: Path) -> None:
+    """A GPT-2, whose output embedding is its input's, and a LLaMA, whose is not; in as many processes as there are."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from hfcourse import model
+    from hfcourse.backbones.settings import BackboneConfig
+    from hfcourse.engine.fit import fit
+    from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
+
+    tokenizer = tokenizers.train(tokenizers.texts_of(str(corpus)), CHAR)
+    task = build(corpus, TaskContext(tokenizer=tokenizer, seed=3, limit=60))
+    gpt = model.build("gpt2-tiny", task.head, tokenizer=tokenizer, backbone=BackboneConfig(dropout=0.0))
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=False, **small))
+    train = TrainConfig(steps=8, log_every=1, eval_every=1000, progress=False, precision="fp32")
+    config = FitConfig(batch=BatchConfig(examples=10), optim=OptimConfig(lr=3e-3), train=train)
+    for name, net in (("tied", gpt), ("untied", llama)):
+        inner: Any = net
+        assert (inner.get_output_embeddings().weight is inner.get_input_embeddings().weight) == (name == "tied")
+        if int(os.environ.get("RANK", 0)) == 0:
+            run = RunFolder.create(place / name, {"recipe": "gpt/pretrain"})
+        else:
+            run = RunFolder.attach(place / name, resume=False)
+        assert fit(net, task, config, run).metrics["processes"] == int(os.environ.get("WORLD_SIZE", 1))
+
+
+TWO = """
+import sys
+from pathlib import Path
+from tests.tasks.test_causal_pretraining import learn_twice
+learn_twice(*map(Path, sys.argv[1:]))
+"""
+
+
+def test_two_processes_learn_what_one_does(corpus: Path, tmp_path: Path) -> None:
+    """The vocabulary's projection is computed outside of the pass that DistributedDataParallel sees."""
+    root = Path(__file__).resolve().parents[2]
+    (tmp_path / "two.py").write_text(TWO)
+    environment = {**os.environ, "PYTHONPATH": str(root), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment["HFCOURSE_CACHE"] = str(tmp_path / "cache")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(tmp_path / "two.py"), str(corpus), str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    learn_twice(corpus, tmp_path / "one")
+    for name in ("tied", "untied"):
+        one, two = (RunFolder.open(tmp_path / place / name) for place in ("one", "two"))
+        logs = [[line for line in run.read_log() if "grad_norm" in line] for run in (one, two)]
+        assert len(logs[0]) == len(logs[1]) == 8
+        for a, b in zip(*logs, strict=True):
+            assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+            assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
+        weights = [load_file(run.model_dir / "model.safetensors") for run in (one, two)]
+        for key, value in weights[0].items():
+            torch.testing.assert_close(weights[1][key], value, rtol=0, atol=2e-3)
 
 
 def test_refused(tmp_path: Path, corpus: Path, context: TaskContext) -> None:
