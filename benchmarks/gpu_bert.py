@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import masked_lm
 
@@ -41,21 +42,38 @@ def step_flops(config: object, rows: int, length: int) -> float:
     return 6 * (matrices + attention + head)
 
 
-def main() -> None:
-    """Print a line for each set-up."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=64)
+def speed(model: Any, task: Any, folder: Path, *, rows: int, steps: int, compiled: bool) -> float:
+    """Tokens/s of `fit` in bf16, the median of the log's windows."""
+    from hfcourse.engine.fit import fit
+    from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
+    from hfcourse.run_folder import RunFolder
+
+    task.splits = {"train": task.splits["train"]}
+    train = TrainConfig(steps=steps, log_every=5, eval_every=10**6, progress=False, precision="bf16", compile=compiled)
+    batch = BatchConfig(examples=rows, bucket=False)
+    run = RunFolder.create(folder, {"recipe": "benchmark"})
+    fit(model, task, FitConfig(batch=batch, optim=OptimConfig(lr=1e-4), train=train), run)
+    return statistics.median([record["tokens_per_s"] for record in run.read_log() if "lr" in record][2:])
+
+
+def arguments(description: str | None, rows: int) -> argparse.Namespace:
+    """Rows of a step and steps; ends where there is no GPU."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=rows)
     parser.add_argument("--steps", type=int, default=30)
     given = parser.parse_args()
     import torch
 
     if not torch.cuda.is_available():
         raise SystemExit("no GPU here")
-    from transformers import BertConfig, BertForMaskedLM
+    return given
 
-    from hfcourse.engine.fit import fit
-    from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
-    from hfcourse.run_folder import RunFolder
+
+def main() -> None:
+    """Print a line for each set-up."""
+    given = arguments(__doc__, 64)
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
 
     rate = matrix_rate()
     print(f"{torch.cuda.get_device_name()}: {rate / 1e12:.0f} TFLOP/s on an 8192^3 bf16 product")
@@ -66,16 +84,8 @@ def main() -> None:
             corpus.mkdir()
             task = masked_lm.make_task(corpus, masked_lm.make_tokenizer(), given.steps)
             model = BertForMaskedLM(BertConfig(vocab_size=masked_lm.VOCABULARY))
-            train = TrainConfig(
-                steps=given.steps, log_every=5, eval_every=10**6, progress=False, precision="bf16", compile=compiled
-            )
-            config = FitConfig(
-                batch=BatchConfig(examples=given.rows, bucket=False), optim=OptimConfig(lr=1e-4), train=train
-            )
-            run = RunFolder.create(Path(place) / "run", {"recipe": "benchmark"})
-            fit(model, task, config, run)
-            speeds = [record["tokens_per_s"] for record in run.read_log() if "lr" in record][2:]
-        tokens = statistics.median(speeds) * 512 / 510  # special tokens are computed too
+            found = speed(model, task, Path(place) / "run", rows=given.rows, steps=given.steps, compiled=compiled)
+        tokens = found * 512 / 510  # special tokens are computed too
         used = tokens / (given.rows * 512) * step_flops(model.config, given.rows, 512) / rate
         print(f"compile {compiled!s:<5}  {tokens:>10,.0f} tokens/s  {used:.1%} of the matrix rate")
 
