@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -201,8 +201,6 @@ def _unlike(found: list[Path], parts: list[datasets.Dataset]) -> str:
 
 
 def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str | None) -> datasets.DatasetDict:
-    import datasets
-
     module = builder_module(name)
     builder_class = _builder_class(module)
     # Of some corpora each user has other parts: their builders tell which configs lie in the folder.
@@ -235,7 +233,7 @@ def _build(name: str, config: str | None, data_dir: str | None, cache_dir: str |
         if isinstance(cause, ValueError | OSError):
             raise DataError(f"{name}: {str(cause).splitlines()[0]}") from error
         raise
-    return datasets.DatasetDict({SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
+    return _with_usual_names(splits)
 
 
 def _builder_class(module: ModuleType) -> Any:
@@ -268,7 +266,20 @@ def _from_hub(name: str, data_dir: str | None, revision: str, cache_dir: str | N
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = unknown("dataset", name.partition("/")[0], builders())
         raise DataError(f"{hint} ({name!r} is no local path, and the Hub does not give it: {reason})") from error
-    return datasets.DatasetDict({SPLITS.get(str(split), str(split)): table for split, table in splits.items()})
+    return _with_usual_names(splits)
+
+
+def _with_usual_names(splits: Mapping[Any, datasets.Dataset]) -> datasets.DatasetDict:
+    """Splits by the usual words; one keeps its own name where another split has that word."""
+    import datasets
+
+    found = datasets.DatasetDict()
+    for split, table in splits.items():
+        own = str(split)
+        usual = SPLITS.get(own, own)
+        taken = usual in found or usual in {str(other) for other in splits}
+        found[own if taken else usual] = table
+    return found
 
 
 @contextlib.contextmanager

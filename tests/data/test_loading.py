@@ -138,6 +138,16 @@ def test_the_hubs_splits_get_our_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == {"name": "someone/corpus", "revision": "v2", "cache_dir": "there", "data_dir": None}
 
 
+def test_a_split_keeps_its_name_where_another_has_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(name: str, **settings: Any) -> datasets.DatasetDict:
+        names = ("train", "validation", "dev", "eval", "test")
+        return datasets.DatasetDict({split: datasets.Dataset.from_dict({"text": [split]}) for split in names})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = {split: table["text"][0] for split, table in load("someone/corpus").items()}
+    assert found == {split: split for split in ("train", "validation", "dev", "eval", "test")}
+
+
 def test_builders_see_that_a_file_changed(tmp_path: Path) -> None:
     """The library's own cache key does not."""
     raw, cache = tmp_path / "raw", str(tmp_path / "cache")
