@@ -190,6 +190,11 @@ def _cells(task: Tables, wanted: Wanted) -> Iterator[Cell]:
     neighbours = None
     if select == "nearest" and any(counts):
         texts = [_asked(template.as_example, row) for row in task.pool]
+        if not any(text.strip() for text in texts):
+            raise DataError(
+                f"task {template.name}: --select nearest compares the text of questions, and those of {task.pool_name} "
+                "have none: take random"
+            )
         copies = max(collections.Counter(texts).values(), default=0)  # a row's own, of which none is shown to it
         neighbours = Neighbours(texts, [_asked(template, row) for row in task.rows], max(counts) + copies)
 

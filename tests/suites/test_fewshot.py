@@ -252,6 +252,15 @@ def test_copies_of_the_question_do_not_use_up_its_neighbours(folder: Path, wante
     assert record["prompt"].count("stone") == 2 and record["prompt"].count("thing10") == 1
 
 
+def test_questions_without_text_have_no_nearest(folder: Path, wanted: Wanted) -> None:
+    rows = [{"thing": " ", "colour": colour} for colour in ("red", "blue", "red")]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "colours.yaml").write_text(CHOICE.replace('"{{thing}} is"', "thing"))
+    one = replace(wanted, tasks=wanted.tasks[:1], select="nearest")
+    with pytest.raises(DataError, match="task colours: --select nearest compares the text of questions"):
+        fewshot.judge(one, Parrot(), run(folder, wanted))
+
+
 def test_a_correlation_of_words_is_refused(folder: Path, wanted: Wanted) -> None:
     for number, metrics in enumerate(("{metric: pearson}", "{metric: acc}, {metric: pearson}")):
         (folder / "odd.yaml").write_text(f"include: colours.yaml\ntask: odd\nmetric_list: [{metrics}]\n")
