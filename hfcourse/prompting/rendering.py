@@ -6,6 +6,7 @@ A template comes out of a file that somebody else may have written: it can read 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -104,6 +105,9 @@ def choices(field: Field, row: Row, where: str) -> list[str]:
         DataError: the field gives no list, or an empty one.
     """
     found = value(field, row, where, lists=True)
+    if isinstance(found, str):  # a list with white space around it, or in round brackets
+        with contextlib.suppress(SyntaxError, ValueError):
+            found = ast.literal_eval(found.strip())
     if not isinstance(found, list | tuple) or not found:
         raise DataError(f"{where}: expected a list of choices, and a row gives {_short(str(found))}")
     return [str(one) for one in found]

@@ -30,6 +30,8 @@ def test_digits_and_lists_only_where_they_are_asked_for() -> None:
 def test_choices_come_from_a_column_a_template_or_the_file() -> None:
     for field in ("options", "{{options}}", ("x", "y")):
         assert rendering.choices(field, ROW, "here") == ["x", "y"]
+    for field in (" {{options}}\n", "({{ options | map('tojson') | join(', ') }})", "written"):
+        assert rendering.choices(field, ROW | {"written": "['x', 'y'] "}, "here") == ["x", "y"]
     with pytest.raises(DataError, match="expected a list of choices"):
         rendering.choices("{{sentence1}}", ROW, "here")
 
