@@ -89,7 +89,7 @@ class Reading:
         log_probabilities = logits.log_softmax(dim=-1, dtype=torch.float32)
         rows = torch.tensor(self.rows, device=logits.device)
         targets = torch.tensor(self.targets, device=logits.device)
-        told = log_probabilities[rows, targets].double().cpu().numpy()
+        told = log_probabilities[rows, targets].cpu().double().numpy()
         if np.isnan(told).any():
             raise ModelError(
                 "the model's logits are no numbers (NaN): its weights are damaged, or need --precision fp32"

@@ -100,7 +100,7 @@ class CausalPretraining(Task):
     def predict(self, logits: Any, batch: Batch) -> list[Any]:
         """What one block adds to the scores: sums and counts."""
         labels = batch["labels"].cpu().numpy()
-        nll = logits.double().sum(dim=1).cpu().tolist()
+        nll = logits.cpu().double().sum(dim=1).tolist()  # not every accelerator has double precision
         sizes = {name: table[labels].sum(axis=1).tolist() for name, table in self.sizes.items()}
         return [
             {"nll": nll[n], "words": labels.shape[1], **{name: sums[n] for name, sums in sizes.items()}}

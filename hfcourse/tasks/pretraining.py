@@ -129,12 +129,14 @@ class Pretraining(Task):
         """What one block adds to the scores: sums and counts."""
         import torch
 
+        # Sums are in double precision, which not every accelerator has.
+        logits, batch = ({name: values.cpu() for name, values in one.items()} for one in (logits, batch))
         rows = len(batch["input_ids"])
         sums: dict[str, Any] = {}
         if "positions" in batch and "nll" in logits:
             row_of = batch["positions"] // batch["input_ids"].shape[1]
             targets = batch["labels"].flatten()[batch["positions"]]
-            zeros = torch.zeros(rows, dtype=torch.float64, device=row_of.device)
+            zeros = torch.zeros(rows, dtype=torch.float64)
             sums["words"] = zeros.index_add(0, row_of, torch.ones_like(row_of, dtype=torch.float64))
             sums["nll"] = zeros.index_add(0, row_of, logits["nll"].double())
             sums["right_words"] = zeros.index_add(0, row_of, (logits["best"] == targets).double())
@@ -146,7 +148,7 @@ class Pretraining(Task):
             sums["right_tokens"] = (guessed == logits["labels"].bool()).double().sum(dim=1)
             sums["replaced"] = logits["labels"].double().sum(dim=1)
             sums["found"] = (guessed & logits["labels"].bool()).double().sum(dim=1)
-        columns = {name: values.cpu().tolist() for name, values in sums.items()}
+        columns = {name: values.tolist() for name, values in sums.items()}
         return [{name: values[n] for name, values in columns.items()} for n in range(rows)]
 
     def answers(self, split: str, predictions: list[Any]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from hfcourse.errors import ConfigError, DataError
 from hfcourse.run_folder import RunFolder
 from hfcourse.tasks.base import TaskContext
 from hfcourse.tasks.causal_pretraining import CausalPretraining, CausalPretrainingConfig
+from tests.no_double import on_such_a_device
 
 CHAR = TokenizerConfig(kind="char", style="gpt", lowercase=False)
 BLOCK = 16
@@ -118,6 +119,14 @@ def test_bits_by_hand(tmp_path: Path) -> None:
     assert scores["perplexity"] == pytest.approx(8)
     assert scores["bits_per_character"] == pytest.approx(3)
     assert scores["bits_per_byte"] == pytest.approx(3 * 4 / 7)
+
+
+def test_sums_where_a_device_has_no_double_precision(corpus: Path, context: TaskContext) -> None:
+    task = build(corpus, context)
+    batch = task.collate(task.splits["dev"].take([0, 1]), epoch=-1)
+    nll = torch.rand(batch["labels"].shape)
+    there = {name: on_such_a_device(values) for name, values in batch.items()}
+    assert task.predict(on_such_a_device(nll), there) == task.predict(nll, batch)
 
 
 def test_the_end_of_a_document_costs_bits_and_is_no_text(tmp_path: Path) -> None:

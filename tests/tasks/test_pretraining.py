@@ -14,6 +14,7 @@ from hfcourse.data.tokenizers import TokenizerConfig
 from hfcourse.errors import ConfigError, DataError
 from hfcourse.tasks.base import TaskContext
 from hfcourse.tasks.pretraining import Pretraining, PretrainingConfig
+from tests.no_double import on_such_a_device
 
 WORDS = [f"{a}{b}" for a in "bdfglmnprstv" for b in ("a", "e", "i", "o", "u", "an", "en", "on")]
 
@@ -200,6 +201,19 @@ def test_a_dev_split_is_cut_off_where_there_is_none(corpus: Path, context: TaskC
     rows = [*splits["train"].windows(range(len(splits["train"]))), *splits["dev"].windows(range(len(splits["dev"])))]
     assert np.array_equal(rows, whole.windows(range(len(whole))))
     assert "no dev split" in own.notes[0]
+
+
+def test_sums_where_a_device_has_no_double_precision(corpus: Path, context: TaskContext) -> None:
+    task = build(corpus, context)
+    batch = task.collate(task.splits["dev"].take([0, 1]), epoch=-1)
+    count = len(batch["positions"])
+    logits = {"nll": torch.rand(count), "best": torch.randint(0, 9, (count,)), "pair": torch.rand(2, 2)}
+    logits |= {"logits": torch.rand(2, 32) - 0.5, "labels": torch.randint(0, 2, (2, 32)).float()}
+    there = [{name: on_such_a_device(values) for name, values in one.items()} for one in (logits, batch)]
+    found = task.predict(*there)
+    assert found == task.predict(logits, batch) and sum(one["nll"] for one in found) == pytest.approx(
+        float(logits["nll"].sum()), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("objective", ["masked_lm", "sentence_order", "next_sentence", "replaced_tokens"])
