@@ -56,7 +56,7 @@ class _StopAt(StoppingCriteria):  # type: ignore[misc]
 def _settings(model: Any, tokenizer: PreTrainedTokenizerBase, how: Generation, pad: int) -> Iterator[GenerationConfig]:
     """Within the block a checkpoint's own beams, penalties and lengths are out of the way; its special tokens stay."""
     own = model.generation_config
-    sampling = {"do_sample": True, "temperature": how.temperature, "top_k": 0, "top_p": 1.0}
+    sampling = {"do_sample": True, "temperature": how.temperature, "top_k": how.top_k, "top_p": how.top_p}
     eos = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
     asked = GenerationConfig(
         max_new_tokens=how.max_new_tokens,

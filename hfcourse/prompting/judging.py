@@ -211,6 +211,7 @@ METRICS = {
     "chrf++": Metric(
         outputs=_TEXT, every=_sacrebleu("corpus_chrf", word_order=2), aggregation="chrf++", per_cent=False
     ),
+    "ter": Metric(outputs=_TEXT, every=_sacrebleu("corpus_ter"), aggregation="ter", per_cent=False, higher=False),
 }
 DEFAULT = {
     "multiple_choice": ("acc", "acc_norm"),

@@ -34,6 +34,7 @@ _KNOWN = _NOTES | _DATA | _REST | {"fewshot_config", "repeats", "unsafe_code", *
 _GROUP = {"group", "group_alias", "task", "tag", "aggregate_metric_list", "metadata"}
 """Keys of a group."""
 _SHOT_KEYS = {"sampler", "split", "samples", "process_docs", *_FIELDS, *_DELIMITERS}
+_GENERATION = {"until", "max_gen_toks", "max_new_tokens", "do_sample", "temperature", "top_k", "top_p"}
 _MAX_TOKENS = 256
 """The harness's longest answer where a file names none."""
 
@@ -245,7 +246,7 @@ class _Reader:
 
     def _generation(self, delimiter: str) -> Generation:
         entry = self.top.under("generation_kwargs")
-        entry.only({"until", "max_gen_toks", "max_new_tokens", "do_sample", "temperature"}, "key of generation_kwargs")
+        entry.only(_GENERATION, "key of generation_kwargs")
         until = entry.plain("until")
         until = delimiter if until is None else until
         stop = [until] if isinstance(until, str) else until
@@ -259,7 +260,16 @@ class _Reader:
         temperature = entry.number("temperature", 1.0 if sampled else 0.0)
         if temperature and "do_sample" in entry and not sampled:
             temperature = 0.0
-        return Generation(max_new_tokens=longest, stop=tuple(one for one in stop if one), temperature=temperature)
+        top_p = entry.number("top_p", 1.0)
+        if not 0 < top_p <= 1:
+            raise entry.refused("top_p", "expected a share, above 0 and up to 1")
+        return Generation(
+            max_new_tokens=longest,
+            stop=tuple(one for one in stop if one),
+            temperature=temperature,
+            top_k=entry.whole("top_k") or 0,
+            top_p=top_p,
+        )
 
     def _filters(self, output: str) -> dict[str, tuple[Filter, ...]]:
         found: dict[str, tuple[Filter, ...]] = {}
@@ -292,7 +302,8 @@ class _Reader:
             # Weights are for the mean of a group, whose own file says them.
             entry.only({"metric", "aggregation", "higher_is_better", "weight_by_size", *allowed}, f"key of {name}")
             aggregation = METRICS[name].aggregation
-            entry.choice("aggregation", (aggregation,), aggregation)
+            same = {"mean": ("mean", "nanmean")}.get(aggregation, (aggregation,))  # a score of a row is always a number
+            entry.choice("aggregation", same, aggregation)
             if bool(entry.plain("higher_is_better", METRICS[name].higher)) is not METRICS[name].higher:
                 raise entry.refused("higher_is_better", f"of {name} that is {METRICS[name].higher}")
             options = {key: entry.plain(key) for key in allowed if entry.plain(key) is not None}

@@ -43,6 +43,10 @@ class Generation:
     """An answer ends before the first of these."""
     temperature: float = 0.0
     """0: always the likeliest token."""
+    top_k: int = 0
+    """Draw among so many likeliest tokens; 0: all."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens that together have this probability."""
     seed: int = 0
     """Decides what a temperature draws."""
 

@@ -15,8 +15,10 @@ from hfcourse.peft.wrap import wrap
 from hfcourse.peft_settings import PeftSettings
 from hfcourse.prompting import packing, prefix
 from hfcourse.prompting.causal import CausalScorer
+from hfcourse.prompting.projection import Reading
 from hfcourse.prompting.requests import Generation, OptionScore, Prompt
 from hfcourse.prompting.scorer import scorer
+from tests.no_double import on_such_a_device
 from tests.prompting.tiny import EXAMPLES, WORDS, model, prompts, tokenizer
 
 PACKS = {"gpt2": "eos", "llama": "bos", "gemma2": "bos"}
@@ -231,6 +233,13 @@ def test_writing_ends_when_all_rows_have_stopped() -> None:
     assert len(passes) < 10
 
 
+def test_scores_where_a_device_has_no_double_precision() -> None:
+    reading, logits = Reading.empty(), torch.rand(3, 7)
+    reading.add([0, 1], [4, 2])
+    reading.add([2], [5])
+    assert reading.scores(on_such_a_device(logits)) == reading.scores(logits)
+
+
 def test_a_temperature_draws() -> None:
     tokens = tokenizer("eos")
     ours = scorer(model("gpt2", tokens), tokens)
@@ -238,6 +247,9 @@ def test_a_temperature_draws() -> None:
     first = ours.generate(asked, how)
     assert ours.generate(asked, how) == first and len(set(first)) == 4
     assert ours.generate(asked, replace(how, seed=1)) != first
+    greedy = ours.generate(asked, replace(how, temperature=0.0))
+    for narrow in ({"top_k": 1}, {"top_p": 1e-6}):
+        assert ours.generate(asked, replace(how, **narrow)) == greedy != first
 
 
 def test_errors_are_one_line() -> None:

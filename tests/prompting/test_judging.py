@@ -137,7 +137,7 @@ def test_exact_match_ignores_what_it_is_told_to() -> None:
 def test_translations_and_answers() -> None:
     import sacrebleu
 
-    task = template("generate_until", "f1", "bleu", "chrf", "chrf++", filters={"none": (str.strip,)})
+    task = template("generate_until", "f1", "bleu", "chrf", "chrf++", "ter", filters={"none": (str.strip,)})
     golds = [["a small cat sat there", "one small cat sat there"], ["dogs run fast in the rain"]]
     given = [" a small cat sat here ", "dogs run in the rain "]
     records = [answers.record(task, question(gold=gold), [text]) for gold, text in zip(golds, given, strict=True)]
@@ -147,6 +147,7 @@ def test_translations_and_answers() -> None:
     assert found["bleu"] == pytest.approx(sacrebleu.corpus_bleu(stripped, columns).score)
     assert found["chrf"] == pytest.approx(sacrebleu.corpus_chrf(stripped, columns).score)
     assert found["chrf++"] == pytest.approx(sacrebleu.corpus_chrf(stripped, columns, word_order=2).score)
+    assert found["ter"] == pytest.approx(sacrebleu.corpus_ter(stripped, columns).score) and not METRICS["ter"].higher
     # Without articles: 3 of "small cat sat here" in "small cat sat there"; 4 of 4 in 5.
     assert found["f1"] == pytest.approx((3 / 4 + 2 * 4 / (4 + 5)) / 2)
 

@@ -147,6 +147,17 @@ def test_what_a_file_says_goes_before_what_it_includes(folder: Path) -> None:
     assert filtered(" Yes ", task.filters["loose"]) == "yes"
 
 
+def test_what_is_drawn_and_how_translations_are_judged(folder: Path) -> None:
+    (folder / "draws.yaml").write_text(
+        "include: generate.yaml\ntask: draws\ngeneration_kwargs: {do_sample: true, top_p: 0.9, top_k: 5}\n"
+        "metric_list:\n  - {metric: ter, aggregation: ter, higher_is_better: false}\n"
+        "  - {metric: exact_match, aggregation: nanmean}\n"
+    )
+    task = load(folder / "draws.yaml")
+    assert (task.generation.temperature, task.generation.top_p, task.generation.top_k) == (1.0, 0.9, 5)
+    assert [use.name for use in task.metrics] == ["ter", "exact_match"]
+
+
 def test_defaults_are_the_harness_own(folder: Path) -> None:
     file = folder / "bare.yaml"
     file.write_text(
@@ -178,6 +189,7 @@ def test_defaults_are_the_harness_own(folder: Path) -> None:
         ("process_docs: !function utils.prepare", 2, "say --trust_task_code"),
         ("generation_kwargs:\n  num_beams: 3", 3, "num_beams"),
         ("generation_kwargs:\n  temperature: hot", 3, "expected a number"),
+        ("generation_kwargs:\n  top_p: 1.5", 3, "expected a share"),
         ("generation_kwargs:\n  until: [3]", 3, "expected text or a list of texts"),
         ("fewshot_config:\n  sampler: by_hand", 3, "'by_hand'"),
         ("fewshot_config:\n  doc_to_audio: q", 3, "doc_to_audio"),
