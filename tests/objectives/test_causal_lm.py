@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -183,6 +183,27 @@ def test_compiled_rows_without_padding_get_no_mask(name: str, lean: bool, fresh_
         torch.testing.assert_close(objective(model, one, need_logits=True).logits, expected, rtol=1e-4, atol=1e-4)
         assert len(masks) == 2 and all((mask is None) == bare for mask in masks)
     assert model.config._attn_implementation == "sdpa"
+
+
+DEVICES = [pytest.param("cpu", marks=pytest.mark.slow), pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of the compiler's own modules
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_compiled_it_learns_the_same(name: str, device: str, fresh_compiler: None) -> None:
+    """Loss and gradients of the kernels that torch.compile writes, for a second shape as well."""
+    model = causal(name).to(device)
+    objective, base = bound(model), cast(Any, model.base_model)
+    batches = [{key: value.to(device) for key, value in blocks(rows)[1].items()} for rows in (3, 2)]
+    plain = [objective(model, batch, need_logits=False).losses["causal_lm"] for batch in batches]
+    expected = [(loss.item(), gradients(loss, model)) for loss in plain]
+    base.compile()
+    for batch, (loss, slopes) in zip(batches, expected, strict=True):
+        found = objective(model, batch, need_logits=False).losses["causal_lm"]
+        assert found.item() == pytest.approx(loss, abs=1e-4)
+        for key, value in gradients(found, model).items():
+            torch.testing.assert_close(value, slopes[key], rtol=1e-3, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_a_kernel_for_gpus_alone_is_not_tried() -> None:
