@@ -87,7 +87,7 @@ def build(
         describe_head(inner, heads[0], tokenizer)
         model = _native(name, model_class, saved, inner, settings, fresh, need_trained_head, bits)
         if other_labels:  # as many classes, but other ones: their weights would mislead
-            trained, model = model, model_class._from_config(inner, **attention_arguments(settings, model_class))
+            trained, model = model, model_class._from_config(inner, **attention_arguments(settings))
             copy_backbone(trained, model, name)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
@@ -224,7 +224,7 @@ def _native(
     bits: str,
 ) -> PreTrainedModel:
     """The transformers class, with fresh weights, a saved HeadedModel's backbone, or pretrained (and quantised)."""
-    arguments = attention_arguments(settings, model_class)
+    arguments = attention_arguments(settings)
     if fresh or isinstance(saved, HeadedConfig):
         model: Any = model_class._from_config(inner, **arguments)
         if not fresh:

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoConfig, BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedConfig
+from transformers.utils import import_utils
 
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
-from hfcourse.errors import ModelError
+from hfcourse.errors import ConfigError, ModelError
 from hfcourse.headed_model import HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
 
@@ -331,6 +332,21 @@ def test_equal_keys_attend_to_repetitions_from_the_start(
             given = net(input_ids=ids, output_attentions=True).attentions[0].mean(dim=1)[0, 2]
         ratios[scale] = (given[6] / given[[1, 3, 4, 5]].max()).item()
     assert ratios[20.0] > 1.1 > ratios[0.0]
+
+
+def test_flash_attention_is_taken_where_it_is_asked_for_alone(
+    tokenizer: BertTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses 32 bits, in which everything but training computes."""
+    monkeypatch.setattr(import_utils, "is_flash_attn_2_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    net = models.build("bert-tiny", HEADS["sequence"], tokenizer=tokenizer)
+    assert net.config._attn_implementation == "sdpa"
+    monkeypatch.undo()
+    if not import_utils.is_flash_attn_2_available():
+        wanted = BackboneConfig(attention="flash_attention_2")
+        with pytest.raises(ConfigError, match="needs the package flash-attn and a GPU"):
+            models.build("bert-tiny", HEADS["sequence"], tokenizer=tokenizer, backbone=wanted)
 
 
 def test_equal_keys_are_refused_where_attention_is_not_known(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:

@@ -113,15 +113,19 @@ def longest_input(config: PreTrainedConfig) -> int:
     return int(positions) - offset if positions else 0
 
 
-def attention_arguments(settings: BackboneConfig, model_class: Any) -> dict[str, Any]:
-    """Keyword arguments that choose the attention kernel; `auto` takes FlashAttention 2 where it can run."""
-    if settings.attention != "auto":
-        return {"attn_implementation": settings.attention}
-    import torch
+def attention_arguments(settings: BackboneConfig) -> dict[str, Any]:
+    """Keyword arguments that choose the attention kernel; none leave it to transformers.
+
+    Raises:
+        ConfigError: FlashAttention 2 where it is not installed, or nothing can run it.
+    """
     from transformers.utils.import_utils import is_flash_attn_2_available
 
-    flash = torch.cuda.is_available() and is_flash_attn_2_available()
-    return {"attn_implementation": "flash_attention_2"} if flash and model_class._supports_flash_attn else {}
+    if settings.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "backbone.attention is flash_attention_2, which needs the package flash-attn and a GPU: leave it out"
+        )
+    return {} if settings.attention == "auto" else {"attn_implementation": settings.attention}
 
 
 def bare_arguments(model_class: Any) -> dict[str, Any]:
@@ -140,5 +144,5 @@ def from_scratch(config: PreTrainedConfig, settings: BackboneConfig) -> PreTrain
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         model_class = WhisperEncoder
-    arguments = attention_arguments(settings, model_class) | bare_arguments(model_class)
+    arguments = attention_arguments(settings) | bare_arguments(model_class)
     return model_class._from_config(config, **arguments)  # type: ignore[no-any-return]

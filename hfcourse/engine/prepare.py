@@ -28,6 +28,11 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     config, accelerator = setup.config, setup.accelerator
     if config.peft.drop_layers and accelerator.num_processes > 1:  # each would leave out other layers
         raise ConfigError("peft.drop_layers needs a single process: leave it out, or use peft.skip_layers")
+    if accelerator.mixed_precision == "no" and _attends_in_16_bits(model):
+        raise ConfigError(
+            "backbone.attention flash_attention_2 takes 16 bits alone, and train.precision gives 32: set bf16, or "
+            "leave the attention out"
+        )
     objective = task.objective
     objective.bind(model)
     extra = list(objective.modules_to_train())
@@ -55,6 +60,11 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
         position=Position(micro_tokens=config.batch.micro_tokens or _small_passes(model, accelerator.device.type)),
     )
     return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
+
+
+def _attends_in_16_bits(model: PreTrainedModel) -> bool:
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    return any(getattr(config, "_attn_implementation", "") == "flash_attention_2" for config in configs)
 
 
 def _lengths_differ(task: Task) -> bool:

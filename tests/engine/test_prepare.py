@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hfcourse.engine.fit import fit
+from hfcourse.errors import ConfigError
 from hfcourse.run_folder import RunFolder
 
 from .toy import ToyTask, toy_config, toy_model
@@ -29,3 +30,11 @@ def test_what_has_one_length_is_compiled_for_it(
     config = toy_config(train={"compile": True, "steps": 1}, batch={"bucket": bucket})
     fit(toy_model(), task, config, RunFolder.create(tmp_path / "run", {"recipe": "toy"}))
     assert asked == [("BertModel", {"dynamic": dynamic})]
+
+
+def test_flash_attention_in_32_bits_is_refused(tmp_path: Path) -> None:
+    model: Any = toy_model()
+    model.config._attn_implementation = "flash_attention_2"
+    run = RunFolder.create(tmp_path / "run", {"recipe": "toy"})
+    with pytest.raises(ConfigError, match="flash_attention_2 takes 16 bits alone"):
+        fit(model, ToyTask(train=16), toy_config(), run)
