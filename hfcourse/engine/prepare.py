@@ -69,7 +69,9 @@ def _attends_in_16_bits(model: PreTrainedModel) -> bool:
 
 def _lengths_differ(task: Task) -> bool:
     """Whether batches of the training split may be of several lengths: for one alone faster kernels are compiled."""
-    lengths = task.lengths("train") if "train" in task.splits else ()
+    if "train" not in task.splits:
+        return False
+    lengths = task.lengths("train")
     return len(lengths) > 0 and bool((lengths != lengths[0]).any())
 
 

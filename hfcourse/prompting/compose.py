@@ -20,7 +20,7 @@ _SPECIAL = 3
 """Room for the special tokens that a model may put around a text."""
 _SEAM = 8
 """Tokens by which a whole may be longer than the sum of its parts."""
-_BORDER = 32
+_BORDER = 64
 """Characters of a question that may change how its options are tokenised."""
 Chat = Callable[[list[dict[str, str]], bool], str]
 """(messages, whether an answer is to follow) -> text."""
@@ -137,6 +137,8 @@ class Composer:
         """
         self._gold(row, number, self.template.answers(row))
         for prompt in self._prompts(row, row, ()):
+            if not prompt.options:
+                continue
             tokens = behind((prompt.shared + prompt.query)[-_BORDER:], prompt.options)
             check_options(f"task {self.template.name}, row {number}", prompt.options, tokens)
 
