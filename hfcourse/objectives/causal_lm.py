@@ -56,16 +56,21 @@ class CausalLM(Objective):
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         labels = batch["labels"].flatten()
         if not self.projects:
-            logits = model(**inputs, use_cache=False).logits.flatten(0, 1).float()
+            logits = _behind_prompts(model(**inputs, use_cache=False).logits, batch).flatten(0, 1).float()
             nll = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED)
             return _output(nll, batch["labels"], need_logits)
         with states_for_logits(inner):
-            states = model(**inputs, use_cache=False).logits.flatten(0, 1)
+            states = _behind_prompts(model(**inputs, use_cache=False).logits, batch).flatten(0, 1)
         projection = inner.get_output_embeddings()
         if need_logits:
             return _output(linear_nll(states, projection.weight, projection.bias, labels), batch["labels"], True)
         loss = linear_cross_entropy(states, projection.weight, projection.bias, labels)
         return Output(losses={"causal_lm": loss})
+
+
+def _behind_prompts(states: Tensor, batch: Batch) -> Tensor:
+    """(B, n + T, ...) -> (B, T, ...): soft prompts stand before the tokens, and nothing is to be said of them."""
+    return states[:, -batch["labels"].shape[1] :]
 
 
 def _output(nll: Tensor, labels: Tensor, need_logits: bool) -> Output:

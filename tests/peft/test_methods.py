@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.peft.tiny import FAMILIES, IDS, TEXT, disturb, inputs, make
 
 OURS = {"linear", "bitfit", "houlsby", "pfeiffer", "parallel", "compacter", "prefix", "prompt", "p_tuning"}
 METHODS = [name for name in LEARNING_RATES if name not in {"full", "fusion"}]
-NO_BIAS = {"modernbert", "llama"}
+NO_BIAS = {"modernbert", "llama", "t5"}
 THREE = HeadSpec(kind="sequence", labels=("no", "yes", "maybe"))
 
 
@@ -31,7 +32,7 @@ def backbone(folder: Path, family: str = "bert", **more: Any) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", TEXT)
+@pytest.mark.parametrize("family", [*TEXT, "bart", "t5"])
 def test_round_trip_with_the_head(method: str, family: str, tmp_path: Path) -> None:
     name = backbone(tmp_path / "backbone", family)
     if method == "bitfit" and family in NO_BIAS:
@@ -135,6 +136,38 @@ def test_a_fresh_backbone_travels_with_its_adapter(tmp_path: Path) -> None:
     save(model, tmp_path / "saved")
     with torch.no_grad():
         assert torch.equal(models.load(tmp_path / "saved").eval()(IDS).logits, model(IDS).logits)
+        save(models.load(tmp_path / "saved"), tmp_path / "judged")  # as a run that only evaluates does
+        shutil.rmtree(tmp_path / "saved")
+        assert torch.equal(models.load(tmp_path / "judged").eval()(IDS).logits, model(IDS).logits)
+
+
+def test_an_adapter_is_refused_by_a_backbone_that_was_trained_on(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    save(models.build(name, THREE, peft=PeftSettings(method="bitfit")), tmp_path / "saved")
+    assert models.load(tmp_path / "saved")
+    changed = make("bert").base_model
+    with torch.no_grad():
+        changed.encoder.layer[1].output.dense.weight.add_(1e-3)
+    changed.save_pretrained(name)
+    with pytest.raises(ModelError, match="trained on other weights than its backbone has now"):
+        models.load(tmp_path / "saved")
+
+
+def test_an_output_matrix_that_is_not_tied_is_no_new_head(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model("llama", **sizes, intermediate_size=64, tie_word_embeddings=False)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    for method, learning in (("lora", False), ("linear", True)):
+        model = models.build(str(tmp_path / "llama"), HeadSpec(kind="causal_lm"), peft=PeftSettings(method=method))
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained and any("lm_head" in name for name in trained) == learning
+
+
+def test_a_head_beside_the_stacks_of_a_seq2seq_model(tmp_path: Path) -> None:
+    model = models.build(backbone(tmp_path / "t5", "t5"), HeadSpec(kind="span"), peft=PeftSettings(method="lora"))
+    assert type(unwrapped(model)).__name__ == "T5ForQuestionAnswering"
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all("lora_" in name or "qa_outputs" in name for name in trained)
 
 
 def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
@@ -146,6 +179,8 @@ def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
         logits = model(IDS).logits
         merged = models.build(str(tmp_path / "lora"), THREE).eval()
         assert torch.allclose(merged(IDS).logits, logits, atol=1e-5)
+        fresh = {name: p.requires_grad for name, p in models.build(name, THREE).named_parameters()}
+        assert {name: p.requires_grad for name, p in merged.named_parameters()} == fresh, "all of it can be trained"
         judged = models.build(str(tmp_path / "lora"), THREE, need_trained_head=True).eval()
         assert torch.equal(judged(IDS).logits, logits)
     two = HeadSpec(kind="sequence", labels=("x", "y"))
