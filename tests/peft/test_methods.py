@@ -15,6 +15,7 @@ from transformers import AutoConfig, BertModel
 from hfcourse import model as models
 from hfcourse.errors import ConfigError, ModelError
 from hfcourse.heads.spec import HeadSpec
+from hfcourse.objectives.causal_lm import CausalLM
 from hfcourse.peft.wrap import head_modules, save, unwrapped
 from hfcourse.peft_settings import LEARNING_RATES, PeftSettings
 from tests.peft.tiny import FAMILIES, IDS, TEXT, disturb, inputs, make
@@ -161,6 +162,25 @@ def test_an_output_matrix_that_is_not_tied_is_no_new_head(tmp_path: Path) -> Non
         model = models.build(str(tmp_path / "llama"), HeadSpec(kind="causal_lm"), peft=PeftSettings(method=method))
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert trained and any("lm_head" in name for name in trained) == learning
+
+
+@pytest.mark.parametrize("method", ["prompt", "p_tuning", "prefix"])
+def test_virtual_tokens_before_text_that_is_foretold(method: str, tmp_path: Path) -> None:
+    """The loss is that of the text's own tokens, whatever stands before them."""
+    settings = {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 40, "bos_token_id": 1, "eos_token_id": 1}
+    transformers.GPT2LMHeadModel(AutoConfig.for_model("gpt2", **settings)).save_pretrained(tmp_path / "gpt2")
+    peft_settings = PeftSettings(method=method, tokens=4)  # type: ignore[arg-type]
+    model = models.build(str(tmp_path / "gpt2"), HeadSpec(kind="causal_lm"), peft=peft_settings).eval()
+    disturb(model)
+    objective = CausalLM()
+    objective.bind(model)
+    batch = {"input_ids": IDS[:, :-1], "labels": IDS[:, 1:].clone()}
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"]).logits[:, -7:]
+        want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
+        for need_logits in (False, True):
+            found = objective(model, batch, need_logits=need_logits).losses["causal_lm"]
+            torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_beside_the_stacks_of_a_seq2seq_model(tmp_path: Path) -> None:
