@@ -163,7 +163,7 @@ class Switchboard:
         texts = [text if isinstance(text, tuple) else (text, None) for _, text in questions]
         ids = [self._tokenizer(*pair, truncation=True) for pair in texts]
         device = next(self._backbone.parameters()).device
-        found = []
+        found: list[dict[str, Any]] = []
         logits = self(self._tokenizer.pad(ids, return_tensors="pt").to(device), names)
         for name, row in zip(names, logits, strict=True):
             labels = self._labels(name)
