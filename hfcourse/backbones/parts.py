@@ -46,8 +46,9 @@ def fingerprint(model: Any) -> str:
     Names and shapes of all parameters but the pooler's, and up to 1,024 numbers of each, evenly spread.
     """
     digest = hashlib.sha256()
+    heads = tuple(f"{name}." for name in head_children(model)) if model.base_model is model else ()
     for name, parameter in sorted(model.base_model.named_parameters()):
-        if "pooler" in name:  # new wherever pretraining had no pair task
+        if "pooler" in name or name.startswith(heads):  # a pooler is new wherever pretraining had no pair task
             continue
         if not parameter.is_floating_point():
             return ""

@@ -188,6 +188,11 @@ def test_a_head_beside_the_stacks_of_a_seq2seq_model(tmp_path: Path) -> None:
     assert type(unwrapped(model)).__name__ == "T5ForQuestionAnswering"
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert all("lora_" in name or "qa_outputs" in name for name in trained)
+    disturb(model)
+    save(model, tmp_path / "saved")
+    with torch.no_grad():
+        found, want = (net.eval()(**inputs("t5")).start_logits for net in (models.load(tmp_path / "saved"), model))
+    assert torch.equal(found, want)
 
 
 def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
