@@ -122,6 +122,15 @@ def task_folder(name: str, data_dir: str | None) -> Path:
     raise FileNotFoundError(f"{root}: no folder of GLUE's {name}: {layout}")
 
 
+def has_split(name: str, data_dir: str | None, split: str) -> bool:
+    """Whether a task's folder holds a split's file.
+
+    Raises:
+        FileNotFoundError: no such folder, as `task_folder`.
+    """
+    return _file(task_folder(name, data_dir), FILES[split]) is not None
+
+
 def _task_of(folder: Path) -> str | None:
     """The task whose folder this is (``CoLA``, ``cola`` and ``glue_cola`` are), by its name."""
     bare = re.sub(r"[^a-z0-9]", "", folder.name.lower()).removeprefix("glue")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hfcourse import model as models
 from hfcourse.backbones.load import load_config, locate
 from hfcourse.backbones.lookup import GivenStates
+from hfcourse.backbones.parts import with_decoder_inputs
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.data import tokenizers
 from hfcourse.errors import ModelError, unknown
@@ -153,6 +154,8 @@ class Switchboard:
     def answer(self, questions: Sequence[tuple[str, str | tuple[str, str]]]) -> list[dict[str, Any]]:
         """Classes of texts, or of pairs of texts: ``(task, text)`` -> ``{"label": ..., "confidence": ...}``.
 
+        A task of numbers gives ``{"value": ...}``, one of several labels a text ``{"labels": [...]}``.
+
         Raises:
             ModelError: an unknown task, or one whose head gives no class.
         """
@@ -160,12 +163,19 @@ class Switchboard:
         texts = [text if isinstance(text, tuple) else (text, None) for _, text in questions]
         ids = [self._tokenizer(*pair, truncation=True) for pair in texts]
         device = next(self._backbone.parameters()).device
-        found = []
+        found: list[dict[str, Any]] = []
         logits = self(self._tokenizer.pad(ids, return_tensors="pt").to(device), names)
         for name, row in zip(names, logits, strict=True):
             labels = self._labels(name)
             if row.dim() != 1 or len(labels) != len(row):
                 raise ModelError(f"task {name!r} gives no class for a text: read the logits of board(batch, tasks)")
+            problem = self._problem(name)
+            if problem == "regression":
+                found.append({"value": float(row)})
+                continue
+            if problem == "multi_label_classification":
+                found.append({"labels": [label for label, logit in zip(labels, row, strict=True) if logit > 0]})
+                continue
             confidence, best = row.float().softmax(dim=-1).max(dim=-1)
             found.append({"label": labels[int(best)], "confidence": float(confidence)})
         return found
@@ -181,6 +191,11 @@ class Switchboard:
         if name not in self._tasks:
             raise ModelError(unknown("task", name, self._tasks))
         return name
+
+    def _problem(self, name: str) -> str:
+        config: Any = self._tasks[name].head.config
+        specs = getattr(config, "specs", ())
+        return str(specs[0].problem if specs else config.problem_type)
 
     def _labels(self, name: str) -> list[str]:
         config: Any = self._tasks[name].head.config
@@ -210,7 +225,7 @@ class Switchboard:
     def _run(self, group: str, inputs: dict[str, Tensor], adapters: list[str], layers: bool) -> Tensor:
         model = self._structures[group] if group else self._backbone
         more = {"adapter_names": adapters} if group in self._by_row else {}
-        output = model(**inputs, output_hidden_states=layers, **more)
+        output = model(**with_decoder_inputs(self._backbone, inputs), output_hidden_states=layers, **more)
         return torch.stack(output.hidden_states, dim=2) if layers else output.last_hidden_state
 
     def _install(self, name: str, folder: str, config: Any, prefix: str) -> str:
@@ -229,6 +244,7 @@ class Switchboard:
                 self._structures[group] = get_peft_model(structure, config, adapter_name=name).eval()
             else:
                 self._structures[group].add_adapter(name, config)
+                self._structures[group].eval()  # the new adapter's dropout, too
         weights = load_peft_weights(folder)
         start = f"{WRAPPED}{prefix}."
         own = {WRAPPED + key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}

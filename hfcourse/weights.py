@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from hfcourse.backbones.load import locate
+from hfcourse.backbones.parts import head_children
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.rate import is_speech
 from hfcourse.errors import ModelError
@@ -92,7 +93,8 @@ def from_pretrained(
     new = set(info["missing_keys"]) | {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
     prefix = f"{model.base_model_prefix}."
     # A bare backbone (AutoModel) is all backbone; a pooler is new wherever pretraining had no pair task.
-    inside = {key for key in new if model.base_model is model or key.startswith(prefix)}
+    heads = tuple(f"{child}." for child in head_children(model))
+    inside = {key for key in new if key.startswith(prefix) or (model.base_model is model and not key.startswith(heads))}
     broken = sorted(key for key in inside if "pooler" not in key)
     if broken:
         raise ModelError(

@@ -23,6 +23,8 @@ HEADS = {
     "five": HeadSpec(kind="sequence", labels=tuple("abcde")),
     "tags": HeadSpec(kind="frame", labels=("O", "B", "I")),
     "span": HeadSpec(kind="span"),
+    "number": HeadSpec(kind="sequence", labels=("score",), problem="regression"),
+    "several": HeadSpec(kind="sequence", labels=tuple("abc"), problem="multi_label_classification"),
     "mean": HeadSpec(kind="sequence", labels=("x", "y", "z"), pooling="mean", layers="mix"),
 }
 BATCH = {"input_ids": IDS.repeat(3, 1), "attention_mask": (IDS != 0).long().repeat(3, 1)}
@@ -36,9 +38,10 @@ def backbone(tmp_path: Path) -> str:
     return str(tmp_path / "backbone")
 
 
-def trained(backbone: str, folder: Path, head: str, method: str, seed: int = 0) -> Any:
+def trained(backbone: str, folder: Path, head: str, method: str, seed: int = 0, **more: Any) -> Any:
     """A saved task, and its own model."""
-    model = models.build(backbone, HEADS[head], peft=PeftSettings(method=method), seed=seed).eval()  # type: ignore[arg-type]
+    settings = PeftSettings(method=method, **more)  # type: ignore[arg-type]
+    model = models.build(backbone, HEADS[head], peft=settings, seed=seed).eval()
     disturb(model, seed)
     save(model, folder)
     BertTokenizerFast.from_pretrained(backbone).save_pretrained(folder)
@@ -120,6 +123,16 @@ def test_answers_in_words(backbone: str, tmp_path: Path) -> None:
     assert answers[0]["label"] == ("no", "yes")[int(logits.argmax())]
     assert answers[0]["confidence"] == pytest.approx(float(logits.max()), abs=1e-5)
     assert answers[1]["label"] in "abcde"
+    for seed, head in enumerate(("number", "several"), start=3):
+        other = trained(backbone, tmp_path / head, head, "lora", seed=seed, dropout=0.5)
+        board.add(head, tmp_path / head)
+        with torch.no_grad():
+            logits = other(**tokenizer("w3 w4", return_tensors="pt")).logits[0]
+        (answer,) = board.answer([(head, "w3 w4")])
+        if head == "number":
+            assert answer == {"value": pytest.approx(float(logits), abs=1e-5)}, "without dropout"
+        else:
+            assert answer == {"labels": [label for label, logit in zip("abc", logits, strict=True) if logit > 0]}
     with pytest.raises(ModelError, match="'tags' gives no class"):
         board.answer([("tags", "w3")])
 

@@ -24,6 +24,7 @@ _DROPOUTS = (
     "resid_pdrop",
     "embd_pdrop",
     "dropout",
+    "dropout_rate",
     "embedding_dropout",
     "mlp_dropout",
     "classifier_dropout",

@@ -31,6 +31,8 @@ def mixed_plan(
     lengths: Sequence[np.ndarray],
     *,
     power: float,
+    bucket: bool = True,
+    mixes_lengths: Sequence[bool] = (),
     shuffle: bool = True,
     seed: int = 0,
     epoch: int = 0,
@@ -44,6 +46,8 @@ def mixed_plan(
     Args:
         lengths: tokens of each task's rows. Row numbers count through the tasks in this order.
         power: of the size, to which a task's rows in an epoch are in proportion.
+        bucket: put rows of similar length into one batch.
+        mixes_lengths: which tasks' batches are not bucketed where they are drawn; empty: none's.
         shuffle: draw, and mix the batches.
         seed: the run's seed.
         epoch: counted from 0.
@@ -54,10 +58,11 @@ def mixed_plan(
     counts = shares(sizes, power) if shuffle else np.asarray(sizes)
     order, edges, batches = [], [np.zeros(1, dtype=np.int64)], 0
     done = 0
-    for start, own, count in zip(np.cumsum([0, *sizes]), lengths, counts.tolist(), strict=False):
+    bucketed = [bucket and not (mixes and shuffle) for mixes in mixes_lengths] or [bucket] * len(sizes)
+    for start, own, count, by_length in zip(np.cumsum([0, *sizes]), lengths, counts.tolist(), bucketed, strict=False):
         for first in range(0, count, max(len(own), 1)):
             rows = generator.permutation(len(own))[: count - first] if shuffle else np.arange(len(own))
-            part = plan(own[rows], shuffle=shuffle, seed=seed, epoch=epoch, **how)
+            part = plan(own[rows], bucket=by_length, shuffle=shuffle, seed=seed, epoch=epoch, **how)
             order.append(start + rows[part.order])
             edges.append(done + part.edges[1:])
             done, batches = done + len(rows), batches + len(part)

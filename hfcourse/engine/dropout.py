@@ -46,18 +46,30 @@ def _attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """SDPA, but with dropout (for which torch has no fused CPU kernel) the plain products over `fast_dropout`.
 
-    Shapes: query (B, heads, T, d), key and value (B, heads or groups, S, d); returns (B, T, heads, d).
+    Shapes: query (B, heads, T, d), key and value (B, heads or groups, S, d), position_bias (1 or B, heads, T, S), which
+    T5 adds to the scores; returns (B, T, heads, d).
     """
     is_causal = kwargs.get("is_causal", getattr(module, "is_causal", False))
     if not dropout or query.device.type != "cpu" or key.shape[1] != query.shape[1]:
         return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            position_bias=position_bias,
+            **kwargs,
         )
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
+    if position_bias is not None:
+        scores = scores + position_bias
     length, keys = scores.shape[-2:]
     if attention_mask is None and length > 1 and is_causal:  # SDPA would make the mask itself
         attention_mask = torch.ones(length, keys, dtype=torch.bool).tril()

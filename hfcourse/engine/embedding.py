@@ -41,6 +41,14 @@ class _Rows:
         self.weight.grad.index_add_(0, ids, rows)
         self.touched.append(ids)
 
+    @property
+    def held(self) -> Tensor:
+        """The rows (M, H) of the gradient that are not zero, for whoever reads all of it."""
+        gradient: Any = self.weight.grad
+        if gradient is not self.table or not self.touched:
+            return gradient  # type: ignore[no-any-return]
+        return gradient.index_select(0, torch.cat(self.touched).unique())  # type: ignore[no-any-return]
+
     def _cleared(self) -> Tensor:
         if self.table is None:
             self.table = torch.zeros_like(self.weight)
@@ -61,6 +69,13 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:  # type: ignore[override]
         ctx.rows.add(*ctx.saved_tensors, gradient)
         return None, None, None
+
+
+def gradient_of(parameter: nn.Parameter) -> Tensor:
+    """A parameter's gradient, of such an embedding the rows alone that hold something: a norm of it is the same."""
+    rows: _Rows | None = parameter.__dict__.get("rows")
+    gradient: Tensor = parameter.grad if rows is None else rows.held  # type: ignore[assignment]
+    return gradient
 
 
 class RowGradientEmbedding(nn.Embedding):
@@ -84,6 +99,7 @@ def row_gradients_in(modules: Iterable[nn.Module]) -> Iterator[None]:
     hooks = []
     for embedding in changed:
         rows = embedding.__dict__["rows"] = _Rows(embedding.weight, embedding.padding_idx)
+        embedding.weight.__dict__["rows"] = rows
         hooks.append(embedding.weight.register_hook(_watch(rows)))
         embedding.__class__ = RowGradientEmbedding
     try:
@@ -94,7 +110,7 @@ def row_gradients_in(modules: Iterable[nn.Module]) -> Iterator[None]:
         for embedding in changed:
             embedding.__class__ = nn.Embedding
             embedding.weight.grad = None  # the table goes with the block
-            del embedding.__dict__["rows"]
+            del embedding.__dict__["rows"], embedding.weight.__dict__["rows"]
 
 
 def _watch(rows: _Rows) -> Any:

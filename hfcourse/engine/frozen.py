@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hfcourse import disk
 from hfcourse.backbones.lookup import GivenStates
+from hfcourse.backbones.parts import with_decoder_inputs
 from hfcourse.backbones.speech.rate import state_counts
 from hfcourse.engine.evaluate import to_device
 from hfcourse.engine.progress import bar, say
@@ -195,7 +196,7 @@ def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _S
             batch = to_device(task.collate(examples.take(rows), epoch=-1), device)
             inputs = {key: value for key, value in batch.items() if key in taken}
             with setup.accelerator.autocast():
-                output = backbone(**inputs, output_hidden_states=mix)
+                output = backbone(**with_decoder_inputs(backbone, inputs), output_hidden_states=mix)
             states = torch.stack(output.hidden_states, dim=2) if mix else output.last_hidden_state
             states = states[:, :1] if first else states
             store = store or _Store(path, _state_counts(task, split, backbone), first, tuple(states.shape[2:]))

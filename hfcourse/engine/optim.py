@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hfcourse.engine.embedding import gradient_of
 from hfcourse.engine.settings import OptimConfig
 from hfcourse.peft.wrap import WRAPPED, unwrapped
 
@@ -99,7 +100,7 @@ def clip_in_step(optimizer: torch.optim.Optimizer, limit: float) -> torch.Tensor
     for CPU, where nothing waits for that.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = nn.utils.get_total_norm([gradient_of(p) for p in parameters if p.grad is not None])
     scale = (norm + 1e-6) / limit
     optimizer.grad_scale = scale if scale > 1 else None  # type: ignore[attr-defined]
     return norm

@@ -212,7 +212,7 @@ class Steps:
             processes=accelerator.num_processes,
             tokens=position.micro_tokens,
             # Several small passes cost a CPU little, and pad little; another device is better filled by one.
-            alike=_ALIKE if self.setup.config.batch.bucket and self.task.mixes_lengths and on_cpu else 0,
+            alike=_ALIKE if self.setup.config.batch.bucket and on_cpu and self.task.must_mix(rows) else 0,
         )
         # A process without a row still takes part in the exchange of gradients, with a weight of nothing.
         idle = not parts

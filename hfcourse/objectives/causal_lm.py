@@ -60,7 +60,7 @@ class CausalLM(Objective):
         inner: Any = unwrapped(parallel.module if hasattr(model, "module") else model)
         inputs = {name: value for name, value in batch.items() if name != "labels"}
         labels = batch["labels"].flatten()
-        found = self._run(model, inner, inputs)
+        found = _behind_prompts(self._run(model, inner, inputs), batch).flatten(0, 1)
         if not self.projects:
             nll = F.cross_entropy(found.float(), labels, reduction="none", ignore_index=IGNORED)
             return _output(nll, batch["labels"], need_logits)
@@ -71,13 +71,18 @@ class CausalLM(Objective):
         return Output(losses={"causal_lm": loss})
 
     def _run(self, model: nn.Module, inner: Any, inputs: Batch) -> Tensor:
-        """The last states (B * T, H), or where they are not all that logits are made of, the logits (B * T, V)."""
+        """The last states (B, T, H), or where they are not all that logits are made of, the logits (B, T, V)."""
         unmasked = self.hides_future and inputs.keys() == {"input_ids"}
         with (
             attention_by(UNMASKED, inner, instead_of="sdpa") if unmasked else nullcontext(),
             states_for_logits(inner) if self.projects else nullcontext(),
         ):
-            return model(**inputs, use_cache=False).logits.flatten(0, 1)  # type: ignore[no-any-return]
+            return model(**inputs, use_cache=False).logits  # type: ignore[no-any-return]
+
+
+def _behind_prompts(states: Tensor, batch: Batch) -> Tensor:
+    """(B, n + T, ...) -> (B, T, ...): soft prompts stand before the tokens, and nothing is to be said of them."""
+    return states[:, -batch["labels"].shape[1] :]
 
 
 def _output(nll: Tensor, labels: Tensor, need_logits: bool) -> Output:

@@ -74,7 +74,8 @@ def reads_words(backbone: Any) -> bool:
 
 def random_words(backbone: Any, count: int) -> Tensor:
     """Ids (1, count) of words drawn from the vocabulary; special tokens are none."""
-    special = {value for name, value in vars(backbone.config).items() if name.endswith("_token_id")}
+    named = [value for name, value in vars(backbone.config).items() if name.endswith("_token_id")]
+    special = {one for value in named for one in (value if isinstance(value, list | tuple) else [value])}
     table = backbone.get_input_embeddings().weight
     words = torch.tensor([word for word in range(table.shape[0]) if word not in special])
     return words[torch.randint(len(words), (1, count))].to(table.device)

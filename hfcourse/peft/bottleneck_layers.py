@@ -40,7 +40,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def add(self, name: str, adapter: nn.Module, *, inference_mode: bool) -> None:
         """One more adapter, where the base layer is; the active one if it is the first."""
         weight = next(self.base_layer.parameters())
-        self.bottleneck_adapters[name] = adapter.to(weight.device, weight.dtype)
+        dtype = weight.dtype if weight.is_floating_point() else torch.float32  # a quantised weight holds integers
+        self.bottleneck_adapters[name] = adapter.to(weight.device, dtype)
         if len(self.bottleneck_adapters) == 1:
             self.set_adapter(name, inference_mode=inference_mode)
         else:

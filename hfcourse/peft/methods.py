@@ -46,8 +46,10 @@ def target_modules(model: nn.Module, targets: Iterable[str], head: Iterable[str]
     Raises:
         ConfigError: a target that matches nothing, with the nearest that would.
     """
-    layers, projections = layers_of(model), _projections(model, head)
     words = [word for target in targets for word in (_GROUPS if target == "all" else (target,))]
+    # Modules can be named where the layers are not known.
+    layers = layers_of(model) if set(words) & set(_GROUPS) else []
+    projections = _projections(model, head)
     found: dict[str, None] = {}
     for word in words:
         names = [name for layer in layers for name in _group(layer, word)] if word in _GROUPS else []
@@ -187,7 +189,7 @@ def _prefix(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftCo
 
 def _prompt(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """Prompt tuning (arXiv 2104.08691): peft's own for models that generate, as it keeps their cache; ours else."""
-    task = _generates(model)
+    task = generates(model)
     if task:
         return peft.PromptTuningConfig(task_type=task, num_virtual_tokens=settings.tokens, modules_to_save=head)
     return SoftPromptConfig(num_virtual_tokens=settings.tokens, modules_to_save=head)
@@ -195,13 +197,13 @@ def _prompt(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftCo
 
 def _p_tuning(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """P-tuning (arXiv 2103.10385): prompts that an LSTM computes; whose it is, as for prompt tuning."""
-    task, tokens = _generates(model), settings.tokens
+    task, tokens = generates(model), settings.tokens
     if task:
         return peft.PromptEncoderConfig(task_type=task, num_virtual_tokens=tokens, modules_to_save=head)
     return SoftPromptConfig(num_virtual_tokens=tokens, encoder="lstm", modules_to_save=head)
 
 
-def _generates(model: nn.Module) -> str:
+def generates(model: nn.Module) -> str:
     """peft's name for what a generating model does; empty for all others."""
     name = type(model).__name__
     if name.endswith("ForConditionalGeneration"):

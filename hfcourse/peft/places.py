@@ -86,6 +86,8 @@ def layers_of(model: nn.Module) -> list[Layer]:
 
 def linear(module: nn.Module) -> tuple[int, int]:
     """(features in, features out) of a projection; GPT-2's keep their matrix transposed."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features  # a quantised weight has another shape
     weight: Any = module.weight
     rows, columns = weight.shape
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
@@ -108,7 +110,7 @@ def _layer(name: str, module: nn.Module, norm: str) -> Layer | None:
         return f"{name}.{inner}" if name else inner
 
     return Layer(
-        name=name,
+        name=name.removesuffix(".base_layer"),  # of an adapter that stands around the layer
         query=whole(query),
         key=whole(key),
         value=whole(value),
@@ -121,11 +123,10 @@ def _layer(name: str, module: nn.Module, norm: str) -> Layer | None:
 
 def _norm_of(config: Any, module: nn.Module) -> str:
     """The last norm's name inside a layer, if the layer ends with one."""
-    if getattr(config, "do_stable_layer_norm", False):  # the large speech models are pre-norm
-        return ""
     for part in (config, getattr(config, "backbone_config", None)):
         norm = _LAST_NORM.get(getattr(part, "model_type", ""), "")
-        if norm and norm in dict(module.named_modules()):
+        stable = getattr(part, "do_stable_layer_norm", False)  # the large speech models are pre-norm
+        if norm and not stable and norm in dict(module.named_modules()):
             return norm
     return ""
 

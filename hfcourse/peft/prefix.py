@@ -228,6 +228,11 @@ class KVPrefixModel(AroundModel):
                 self._listen(backbone, listeners, name, count)
 
     def _listen(self, backbone: Any, layers: list[KVPrefixLayer], name: str, count: int) -> None:
+        positions = getattr(backbone.config, "max_position_embeddings", None) or count
+        if count > positions:
+            raise ModelError(
+                f"num_virtual_tokens is {count}: prefixes start as words that the model reads, {positions} at most"
+            )
         for layer in layers:
             layer.heard = []
         try:

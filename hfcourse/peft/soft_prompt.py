@@ -94,7 +94,7 @@ class SoftPromptModel(AroundModel):
         if peft_config.num_virtual_tokens < 1:
             raise ModelError(f"num_virtual_tokens is {peft_config.num_virtual_tokens}: soft prompts need at least 1")
         places = layers_of(self.model)
-        stacks = list(dict.fromkeys(place.name.removesuffix(".base_layer").rpartition(".")[0] for place in places))
+        stacks = list(dict.fromkeys(place.name.rpartition(".")[0] for place in places))
         if peft_config.target_modules is None:
             peft_config.target_modules = stacks
         names = [name for name, _ in self.model.named_modules() if name]

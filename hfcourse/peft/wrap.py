@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +15,10 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
+from hfcourse.backbones.parts import fingerprint, head_children
 from hfcourse.errors import ModelError
 from hfcourse.peft import adalora
-from hfcourse.peft.methods import method_config
+from hfcourse.peft.methods import generates, method_config
 from hfcourse.peft.saved import ADAPTER_CONFIG, adapter_config
 from hfcourse.peft.tuner import unwrap_heads
 from hfcourse.peft_settings import PeftSettings
@@ -24,6 +27,8 @@ WRAPPED = "base_model.model."
 """What a `PeftModel` puts before the names of the model's parameters."""
 BACKBONE = "backbone"
 """Folder beside an adapter whose backbone lies nowhere else."""
+TRAINED_ON = "trained_on.json"
+"""File beside an adapter: the fingerprint of the backbone that it was trained on."""
 
 
 def wrap(model: PreTrainedModel, settings: PeftSettings, revision: str = "main") -> Any:
@@ -37,6 +42,9 @@ def wrap(model: PreTrainedModel, settings: PeftSettings, revision: str = "main")
     if settings.method == "full":
         return model
     head = head_modules(model)
+    if generates(model) and settings.method != "linear":  # its output matrix is as pretrained as its backbone
+        head = [name for name in head if model.get_submodule(name) is not model.get_output_embeddings()]
+    model.__dict__["fingerprint"] = fingerprint(model)
     if not model.name_or_path:  # its weights lie nowhere: they are saved beside the adapter
         model.__dict__["unwrapped_copy"] = copy.deepcopy(model)
     with quiet_peft():
@@ -62,17 +70,11 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     That is all outside the backbone, and the pooler inside it, which pretraining may not have made. What is tied to
     the backbone (a decoder of words) stays tied and frozen: a trained copy of it would be one of the embedding too.
     """
-    prefix = model.base_model_prefix
-    backbone: Any = getattr(model, prefix, model)
-    shared = {id(parameter) for parameter in backbone.parameters()} if backbone is not model else set()
-    names = [
-        name
-        for child, module in model.named_children()
-        if module is not backbone
-        for name in _own(child, module, shared)
-    ]
-    if getattr(backbone, "pooler", None) is not None and backbone is not model:
-        names.append(f"{prefix}.pooler")
+    outside = head_children(model)
+    shared = {id(p) for name, child in model.named_children() if name not in outside for p in child.parameters()}
+    names = [name for child in outside for name in _own(child, model.get_submodule(child), shared)]
+    if getattr(model.base_model, "pooler", None) is not None and model.base_model is not model:
+        names.append(f"{model.base_model_prefix}.pooler")
     return names
 
 
@@ -82,6 +84,16 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> Any:
     Raises:
         ModelError: it is an adapter for another backbone, or damaged.
     """
+    known = Path(folder) / TRAINED_ON
+    model.__dict__["fingerprint"] = found = fingerprint(model)
+    if known.is_file() and found and found != json.loads(known.read_text())["fingerprint"]:
+        raise ModelError(
+            f"{folder}: this adapter was trained on other weights than its backbone has now: put the old ones back, or "
+            "train it again"
+        )
+    model.__dict__["constant"] = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    if (Path(folder) / BACKBONE).is_dir():
+        model.__dict__["backbone_folder"] = Path(folder) / BACKBONE
     try:
         with quiet_peft():
             loaded = PeftModel.from_pretrained(model, str(folder))
@@ -122,7 +134,7 @@ def adapted_backbone(folder: str) -> tuple[str, str]:
 
 
 def merged(model: Any, name: str) -> Any:
-    """The adapter's changes inside the weights.
+    """The adapter's changes inside the weights, which can be trained as before it came.
 
     Raises:
         ModelError: the method's changes are no change of weights.
@@ -130,12 +142,15 @@ def merged(model: Any, name: str) -> Any:
     try:
         with quiet_peft():
             unwrap_heads(model)
-            return model.merge_and_unload()
+            whole = model.merge_and_unload()
     except (AttributeError, ModelError, NotImplementedError) as error:
         method = str(model.peft_config["default"].peft_type.value).lower()
         raise ModelError(
             f"{name}: {method} cannot be merged into the weights: name the backbone that it was trained on instead"
         ) from error
+    for parameter_name, parameter in whole.named_parameters():
+        parameter.requires_grad_(parameter_name not in whole.__dict__["constant"])
+    return whole
 
 
 def save(model: Any, folder: Path) -> None:
@@ -154,8 +169,12 @@ def save(model: Any, folder: Path) -> None:
     with quiet_peft():
         model.save_pretrained(folder)
         config.save_pretrained(folder)
-        if "unwrapped_copy" in inner.__dict__:
-            inner.__dict__["unwrapped_copy"].save_pretrained(folder / BACKBONE)
+    if inner.__dict__.get("fingerprint"):
+        (folder / TRAINED_ON).write_text(json.dumps({"fingerprint": inner.__dict__["fingerprint"]}))
+    if "unwrapped_copy" in inner.__dict__:
+        inner.__dict__["unwrapped_copy"].save_pretrained(folder / BACKBONE)
+    elif "backbone_folder" in inner.__dict__ and inner.__dict__["backbone_folder"] != folder / BACKBONE:
+        shutil.copytree(inner.__dict__["backbone_folder"], folder / BACKBONE, dirs_exist_ok=True)
 
 
 def _own(name: str, module: nn.Module, shared: set[int]) -> list[str]:

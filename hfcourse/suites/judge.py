@@ -96,7 +96,7 @@ def _answer_others(
             Job(row, job.seed, job.lr, job.name.replace(row.answered_by, row.name, 1), str(folder.path), True)
             for job, folder in chosen[row.answered_by]
         ]
-        answered = run_jobs(jobs, learner, run)
+        answered = run_jobs(jobs, learner, run, others_wait=True)
         outcome.failed |= answered.failed
         if row.name in answered.runs:
             chosen[row.name] = answered.runs[row.name]
@@ -124,16 +124,21 @@ def _write(
         for split, (here, official) in task["short"].items():
             say(f"{name}: {here:,} rows in {split}, where the official file has {official:,}: not comparable as it is")
     print(suite_report(found, rows, run.path / "report.html"))
-    best = {name: _best_seed(runs) for name, runs in chosen.items() if runs}
+    best = _best_seeds(plan, chosen)
     if said := submission.write(plan.suite, best, run):
         print(said)
     if not outcome.failed:
         run.write_json("metrics.json", _metrics(plan, found))
 
 
-def _best_seed(runs: scores.Runs) -> RunFolder:
-    """The run whose dev score is best: its answers are submitted."""
-    return max(runs, key=lambda pair: scores.on_dev(pair[1]))[1]
+def _best_seeds(plan: Plan, chosen: Mapping[str, scores.Runs]) -> dict[str, RunFolder]:
+    """Of each row the run whose dev score is best: what it answers is submitted, and what the same model answers."""
+    best = {name: max(runs, key=lambda pair: scores.on_dev(pair[1])) for name, runs in chosen.items() if runs}
+    for row in plan.rows:
+        if row.answered_by in best and row.name in best:
+            seed = best[row.answered_by][0].seed
+            best[row.name] = next((pair for pair in chosen[row.name] if pair[0].seed == seed), best[row.name])
+    return {name: folder for name, (_, folder) in best.items()}
 
 
 def _metrics(plan: Plan, found: Mapping[str, Any]) -> dict[str, Any]:

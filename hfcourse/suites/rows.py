@@ -140,11 +140,13 @@ def _why_missing(row: Row, data_dir: str | None) -> str:
     from hfcourse.data.loading import builder_module
 
     builder, _, config = row.data.partition("/")
-    find = getattr(builder_module(builder), "task_folder", None)
-    if find is None:
+    has_split = getattr(builder_module(builder), "has_split", None)
+    if has_split is None:
         return ""
+    split = "test" if row.answered_by else "train"
     try:
-        find(config, data_dir)
+        if not has_split(config, data_dir, split):
+            return f"{data_dir}: the folder of {row.name} holds no file of its {split} split"
     except FileNotFoundError as error:
         return str(error).replace("--task.data_dir", "--data_dir")  # as the suite calls it
     return ""

@@ -117,7 +117,13 @@ class Learner:
 
 
 def run_jobs(
-    jobs: Sequence[W], learner: Learner, run: RunFolder, *, devices: int = 1, isolate: bool = False
+    jobs: Sequence[W],
+    learner: Learner,
+    run: RunFolder,
+    *,
+    devices: int = 1,
+    isolate: bool = False,
+    others_wait: bool = False,
 ) -> Outcome[W]:
     """Every job, each with a second try; what is finished in the folder already is taken as it is.
 
@@ -129,10 +135,12 @@ def run_jobs(
             cores); 1 runs them one after another.
         isolate: under one device, too, give each job a process of its own, so that none finds memory or caches warm;
             not under a launch of several processes.
+        others_wait: what earlier jobs of another call have found is not written down yet: no mistake may end it.
 
     Raises:
-        ModelError, ConfigError: a mistake that no other task would escape; from a job in a process of its own it is a
-            failure of that job. ConfigError: several devices under a launch of several processes.
+        ModelError, ConfigError: from the first job, a mistake that no other would escape; from a later one, one in a
+            process of its own or where `others_wait`, it is a failure of that job. ConfigError: several devices under a
+            launch of several processes.
         Interrupted: a signal; everything goes on with --resume.
     """
     outcome: Outcome[W] = Outcome()
@@ -140,7 +148,7 @@ def run_jobs(
     if launched and devices > 1:
         raise ConfigError(f"devices is {devices} under a launch of several processes: leave one of them out")
     here = devices == 1 and not (isolate and not launched)
-    finished = _here(jobs, learner, run) if here else _in_processes(jobs, learner, run, devices)
+    finished = _here(jobs, learner, run, others_wait) if here else _in_processes(jobs, learner, run, devices)
     for job, folder, reason in finished:
         if reason:
             outcome.failed[job.name] = reason
@@ -152,13 +160,18 @@ def run_jobs(
     return outcome
 
 
-def _here(jobs: Sequence[W], learner: Learner, run: RunFolder) -> Iterator[tuple[W, RunFolder, str]]:
-    for job in jobs:
+def _here(jobs: Sequence[W], learner: Learner, run: RunFolder, others_wait: bool) -> Iterator[tuple[W, RunFolder, str]]:
+    for number, job in enumerate(jobs):
         settings = job.settings(learner)
         folder = _folder(job, settings, learner, run)
         reason = ""
         for attempt in (1, 2):
-            reason = _attempt(lambda s=settings, f=folder: learner.learn(s, f))  # type: ignore[misc]
+            try:
+                reason = _attempt(lambda s=settings, f=folder: learner.learn(s, f))  # type: ignore[misc]
+            except (ModelError, ConfigError) as error:
+                if not (number or others_wait):
+                    raise
+                reason = str(error)
             if not reason:
                 break
             _say_failed(job, reason, attempt)

@@ -123,6 +123,10 @@ class Task(ABC):
 
         return plan(self.lengths(split, epoch=how.get("epoch", -1)), **how)
 
+    def must_mix(self, rows: np.ndarray) -> bool:
+        """Whether the step of these training rows holds rows of all lengths."""
+        return self.mixes_lengths
+
     def lengths(self, split: str, *, epoch: int = -1) -> np.ndarray:
         """How long each row of a split is in an epoch of training (-1: in evaluation), int64 (rows,)."""
         return self.splits[split].lengths

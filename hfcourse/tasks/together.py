@@ -108,8 +108,14 @@ class Together(Task):
         """No batch holds rows of two tasks; in training they are drawn by size to a power."""
         from hfcourse.data.mixing import mixed_plan
 
-        lengths = [part.lengths for part in self._parts(split).values()]
-        return mixed_plan(lengths, power=self.power, **how)
+        parts = self._parts(split)
+        mixes = [self.members[name].mixes_lengths for name in parts]
+        return mixed_plan([part.lengths for part in parts.values()], power=self.power, mixes_lengths=mixes, **how)
+
+    def must_mix(self, rows: np.ndarray) -> bool:
+        """As the rows' own task has it."""
+        (owner,) = {row["task"] for row in self.splits["train"].take(rows[:1])}
+        return self.members[owner].mixes_lengths
 
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         """As the rows' own task does it, and ``head``, its name."""

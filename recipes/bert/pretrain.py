@@ -101,8 +101,8 @@ def debug(config: Config) -> Config:
     )
 
 
-def learn(config: Config, run: RunFolder) -> None:
-    """Tokenizer -> task -> model -> fit."""
+def learn(config: Config, run: RunFolder, virtual: int = 0) -> None:
+    """Tokenizer -> task -> model -> fit; `virtual` tokens before each block take positions of the model's."""
     from hfcourse import model
     from hfcourse.data import tokenizers
     from hfcourse.engine.finish import one_first
@@ -118,7 +118,8 @@ def learn(config: Config, run: RunFolder) -> None:
             tokenizer = tokenizers.train_once(texts, config.train_tokenizer, run.path / "tokenizer")
     context = TaskContext(
         tokenizer=tokenizer,
-        max_length=model.input_length(config.model, tokenizer, config.task.block_length, config.backbone),
+        max_length=model.input_length(config.model, tokenizer, config.task.block_length + virtual, config.backbone)
+        - virtual,
         seed=config.seed,
         limit=config.limit,
         dev_limit=config.dev_limit,

@@ -117,8 +117,9 @@ def learn(config: Config, run: RunFolder) -> None:
     """As any pretraining, in inputs of one block."""
     length = config.task.block_length
     tokenizer = replace(config.train_tokenizer, max_length=length)
-    backbone = replace(config.backbone, positions=config.backbone.positions or length)
-    pretraining.learn(replace(config, train_tokenizer=tokenizer, backbone=backbone), run)
+    virtual = config.peft.tokens if config.peft.method in {"prompt", "p_tuning"} else 0
+    backbone = replace(config.backbone, positions=config.backbone.positions or length + virtual)
+    pretraining.learn(replace(config, train_tokenizer=tokenizer, backbone=backbone), run, virtual)
 
 
 def write(config: Config, run: RunFolder) -> None:

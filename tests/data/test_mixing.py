@@ -27,6 +27,18 @@ def test_shares_by_hand() -> None:
     assert shares((5, 5, 7), 0.0).tolist() == [6, 6, 5]
 
 
+def test_batches_of_a_task_of_numbers_hold_all_lengths() -> None:
+    """As those of one length have labels that are too much alike; the other tasks' stay bucketed."""
+    steps = mixed_plan(LENGTHS, power=1.0, examples=16, mixes_lengths=(False, True, False), seed=1)
+    spread: dict[int, list[float]] = {0: [], 1: []}
+    for rows in steps:
+        owner = int(np.searchsorted(EDGES, rows[0], side="right"))
+        if owner < 2:
+            spread[owner].append(float(ALL[rows].std()))
+    drawn = LENGTHS[1].std()
+    assert np.mean(spread[0]) < 0.2 * drawn < 0.8 * drawn < np.mean(spread[1])
+
+
 @pytest.mark.parametrize("tokens", [0, 200])
 @pytest.mark.parametrize("bucket", [True, False])
 def test_a_step_is_one_tasks_and_holds_no_row_twice(tokens: int, bucket: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import T5Config, T5Model
 
 from hfcourse.engine import dropout
 
@@ -24,3 +25,20 @@ def test_attention_equals_sdpa_where_nothing_is_dropped(causal: bool, monkeypatc
     ours, _ = dropout._attention(module, query, key, value, mask, dropout=0.1, is_causal=causal)
     plain = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(ours, plain.transpose(1, 2))
+
+
+def test_positions_that_a_model_adds_to_its_scores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T5 knows no other positions."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    model = T5Model(T5Config(**sizes, dropout_rate=0.5)).train()
+    for layer in (model.encoder.block[0], model.decoder.block[0]):
+        torch.nn.init.normal_(layer.layer[0].SelfAttention.relative_attention_bias.weight)
+    ids, mask = torch.randint(0, 40, (2, 7)), torch.ones(2, 7, dtype=torch.long)
+    mask[1, 5:] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": ids}
+    expected = model.eval()(**inputs).last_hidden_state
+    monkeypatch.setattr(dropout, "fast_dropout", lambda states, p: states)
+    with dropout.fast_dropout_in(model.train()):
+        found = model(**inputs).last_hidden_state
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

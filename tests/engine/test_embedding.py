@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from hfcourse.engine import embedding as ours
-from hfcourse.engine.embedding import RowGradientEmbedding, row_gradients_in
+from hfcourse.engine.embedding import RowGradientEmbedding, gradient_of, row_gradients_in
+from hfcourse.engine.optim import clip_in_step
 
 
 class Net(nn.Module):
@@ -75,6 +76,23 @@ def test_the_table_stays_the_same() -> None:
         net(torch.tensor([[4, 4, 5]])).backward()
         assert net.words.weight.grad is table and table is not None
         assert table.abs().sum(dim=1).nonzero().flatten().tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("borrows", [False, True])
+def test_the_norm_reads_what_is_there_alone(borrows: bool) -> None:
+    net = Net(0, borrows)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, fused=True)
+    with row_gradients_in([net]):
+        for ids in ([[1, 2, 3], [3, 0, 7]], [[4, 4, 5]]):
+            optimizer.zero_grad()
+            net(torch.tensor(ids)).backward()
+            net(torch.tensor([[9, 1, 0]])).backward()
+            rows = len({one for row in ids for one in row} | {9, 1}) - any(0 in row for row in ids)
+            assert len(gradient_of(net.words.weight)) == (50 if borrows else rows)
+            norm = clip_in_step(optimizer, limit=1e-3)
+            whole = torch.cat([p.grad.flatten() for p in net.parameters()]).norm()  # type: ignore[union-attr]
+            torch.testing.assert_close(norm, whole)
+    assert gradient_of(net.out.weight) is net.out.weight.grad
 
 
 def test_tied_and_frozen_tables_are_left_alone() -> None:

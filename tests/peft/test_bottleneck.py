@@ -9,11 +9,16 @@ import peft
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AlbertConfig, AlbertModel
+from transformers import AlbertConfig, AlbertModel, HubertModel
 
+from hfcourse import model as models
 from hfcourse.errors import ConfigError, ModelError
+from hfcourse.headed_model import HeadedModel
+from hfcourse.heads.spec import HeadSpec
 from hfcourse.peft import BottleneckConfig, CompacterConfig, PeftModel, get_peft_model
 from hfcourse.peft.adapters import CompactAdapter
+from hfcourse.peft.bottleneck_layers import AfterProjection, Switches
+from hfcourse.peft.places import layers_of, linear
 from tests.peft.tiny import FAMILIES, disturb, inputs, make
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -108,6 +113,25 @@ def test_pfeiffer_adds_to_what_leaves_a_pre_norm_layer() -> None:
     assert torch.allclose(got, out + small(out, layer.bottleneck_adapters["default"]), atol=1e-6)
 
 
+def test_large_speech_models_are_pre_norm_under_our_heads_too(tmp_path: Path) -> None:
+    inner = HubertModel(make("hubert", do_stable_layer_norm=True, feat_extract_norm="layer").config)
+    inner.save_pretrained(tmp_path)
+    headed = models.build(str(tmp_path), HeadSpec(kind="sequence", labels=("a", "b"), pooling="mean", layers="mix"))
+    assert isinstance(headed, HeadedModel)
+    for model in (inner, headed):
+        assert len(layers_of(model)) == 3 and not any(layer.last_norm for layer in layers_of(model))
+
+
+def test_a_projection_of_packed_integers() -> None:
+    """As quantised models have them: its own shape and type say nothing about the states."""
+    projection = torch.nn.Linear(8, 6)
+    projection.weight = torch.nn.Parameter(torch.zeros(24, 1, dtype=torch.uint8), requires_grad=False)
+    assert linear(projection) == (8, 6)
+    place = AfterProjection(projection, 0, Switches(), {})
+    place.add("one", torch.nn.Linear(6, 6), inference_mode=False)
+    assert place.bottleneck_adapters["one"].weight.dtype == torch.float32
+
+
 def test_parallel_reads_what_the_feed_forward_reads() -> None:
     model = wrapped("bert", placement="parallel")
     disturb(model)
@@ -150,9 +174,10 @@ def test_compacter_shares_its_rules_and_is_the_smallest() -> None:
     assert model.get_nb_trainable_parameters()[0] < 0.6 * houlsby.get_nb_trainable_parameters()[0]
 
 
-def test_two_adapters_switch_and_add_up_and_mix_in_one_batch() -> None:
-    batch = inputs("bert")
-    model = get_peft_model(make("bert"), BottleneckConfig(), adapter_name="one").eval()
+@pytest.mark.parametrize("family", ["bert", "gpt2", "modernbert"])
+def test_two_adapters_switch_and_add_up_and_mix_in_one_batch(family: str) -> None:
+    batch = inputs(family)
+    model = get_peft_model(make(family), BottleneckConfig(), adapter_name="one").eval()
     model.add_adapter("two", BottleneckConfig(reduction_factor=8))
     with torch.no_grad():
         for name in ("one", "two"):
@@ -166,7 +191,7 @@ def test_two_adapters_switch_and_add_up_and_mix_in_one_batch() -> None:
         mixed = model(**batch, adapter_names=["two", "one"]).logits
         assert torch.allclose(mixed, torch.stack([two[0], one[1]]), atol=1e-6)
         base = model(**batch, adapter_names=["__base__", "two"]).logits
-        assert torch.allclose(base, torch.stack([make("bert")(**batch).logits[0], two[1]]), atol=1e-6)
+        assert torch.allclose(base, torch.stack([make(family)(**batch).logits[0], two[1]]), atol=1e-6)
         model.set_adapter("one")
         model.delete_adapter("two")
         assert torch.equal(model(**batch).logits, one)
@@ -196,20 +221,23 @@ def test_adapter_drop_leaves_out_the_lowest_layers() -> None:
     assert len(seen) == 4  # 0, 1, 2 or 3 layers left out
 
 
-def test_fusion_mixes_frozen_adapters_and_is_saved_whole(tmp_path: Path) -> None:
-    batch = inputs("bert")
-    model = get_peft_model(make("bert"), BottleneckConfig(), adapter_name="one").eval()
+@pytest.mark.parametrize(
+    ("family", "at"), [("bert", "bert.encoder.layer.0.output.LayerNorm"), ("gpt2", "transformer.h.0")]
+)
+def test_fusion_mixes_frozen_adapters_and_is_saved_whole(family: str, at: str, tmp_path: Path) -> None:
+    batch = inputs(family)
+    model = get_peft_model(make(family), BottleneckConfig(), adapter_name="one").eval()
     model.add_adapter("two", BottleneckConfig())
     with torch.no_grad():
         for name in ("one", "two"):
             model.set_adapter(name)
             disturb(model)
-    model.add_adapter("both", BottleneckConfig(fuse=["one", "two"], modules_to_save=["classifier"]))
+    model.add_adapter("both", BottleneckConfig(fuse=["one", "two"], modules_to_save=["classifier", "score"]))
     model.set_adapter("both")
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning and not any(".members." in name for name in learning)
     disturb(model)
-    place = model.get_base_model().bert.encoder.layer[0].output.LayerNorm
+    place = model.get_base_model().get_submodule(at)
     states = torch.randn(1, 4, 32)
     fusion, adapters = place.bottleneck_adapters["both"], place.bottleneck_adapters
     outputs = torch.stack([adapters["one"](states), adapters["two"](states)], dim=2)
@@ -219,7 +247,7 @@ def test_fusion_mixes_frozen_adapters_and_is_saved_whole(tmp_path: Path) -> None
     with torch.no_grad():
         logits = model(**batch).logits
         model.save_pretrained(tmp_path, selected_adapters=["both"])
-        again = PeftModel.from_pretrained(make("bert"), str(tmp_path / "both")).eval()
+        again = PeftModel.from_pretrained(make(family), str(tmp_path / "both")).eval()
         assert torch.equal(again(**batch).logits, logits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from transformers import AutoConfig, BertModel
 from hfcourse import model as models
 from hfcourse.errors import ConfigError, ModelError
 from hfcourse.heads.spec import HeadSpec
+from hfcourse.objectives.causal_lm import CausalLM
 from hfcourse.peft.wrap import head_modules, save, unwrapped
 from hfcourse.peft_settings import LEARNING_RATES, PeftSettings
 from tests.peft.tiny import FAMILIES, IDS, TEXT, disturb, inputs, make
 
 OURS = {"linear", "bitfit", "houlsby", "pfeiffer", "parallel", "compacter", "prefix", "prompt", "p_tuning"}
 METHODS = [name for name in LEARNING_RATES if name not in {"full", "fusion"}]
-NO_BIAS = {"modernbert", "llama"}
+NO_BIAS = {"modernbert", "llama", "t5"}
 THREE = HeadSpec(kind="sequence", labels=("no", "yes", "maybe"))
 
 
@@ -31,7 +33,7 @@ def backbone(folder: Path, family: str = "bert", **more: Any) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", TEXT)
+@pytest.mark.parametrize("family", [*TEXT, "bart", "t5"])
 def test_round_trip_with_the_head(method: str, family: str, tmp_path: Path) -> None:
     name = backbone(tmp_path / "backbone", family)
     if method == "bitfit" and family in NO_BIAS:
@@ -135,6 +137,62 @@ def test_a_fresh_backbone_travels_with_its_adapter(tmp_path: Path) -> None:
     save(model, tmp_path / "saved")
     with torch.no_grad():
         assert torch.equal(models.load(tmp_path / "saved").eval()(IDS).logits, model(IDS).logits)
+        save(models.load(tmp_path / "saved"), tmp_path / "judged")  # as a run that only evaluates does
+        shutil.rmtree(tmp_path / "saved")
+        assert torch.equal(models.load(tmp_path / "judged").eval()(IDS).logits, model(IDS).logits)
+
+
+def test_an_adapter_is_refused_by_a_backbone_that_was_trained_on(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone")
+    save(models.build(name, THREE, peft=PeftSettings(method="bitfit")), tmp_path / "saved")
+    assert models.load(tmp_path / "saved")
+    changed = make("bert").base_model
+    with torch.no_grad():
+        changed.encoder.layer[1].output.dense.weight.add_(1e-3)
+    changed.save_pretrained(name)
+    with pytest.raises(ModelError, match="trained on other weights than its backbone has now"):
+        models.load(tmp_path / "saved")
+
+
+def test_an_output_matrix_that_is_not_tied_is_no_new_head(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model("llama", **sizes, intermediate_size=64, tie_word_embeddings=False)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    for method, learning in (("lora", False), ("linear", True)):
+        model = models.build(str(tmp_path / "llama"), HeadSpec(kind="causal_lm"), peft=PeftSettings(method=method))
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained and any("lm_head" in name for name in trained) == learning
+
+
+@pytest.mark.parametrize("method", ["prompt", "p_tuning", "prefix"])
+def test_virtual_tokens_before_text_that_is_foretold(method: str, tmp_path: Path) -> None:
+    """The loss is that of the text's own tokens, whatever stands before them."""
+    settings = {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 40, "bos_token_id": 1, "eos_token_id": 1}
+    transformers.GPT2LMHeadModel(AutoConfig.for_model("gpt2", **settings)).save_pretrained(tmp_path / "gpt2")
+    peft_settings = PeftSettings(method=method, tokens=4)  # type: ignore[arg-type]
+    model = models.build(str(tmp_path / "gpt2"), HeadSpec(kind="causal_lm"), peft=peft_settings).eval()
+    disturb(model)
+    objective = CausalLM()
+    objective.bind(model)
+    batch = {"input_ids": IDS[:, :-1], "labels": IDS[:, 1:].clone()}
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"]).logits[:, -7:]
+        want = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
+        for need_logits in (False, True):
+            found = objective(model, batch, need_logits=need_logits).losses["causal_lm"]
+            torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_beside_the_stacks_of_a_seq2seq_model(tmp_path: Path) -> None:
+    model = models.build(backbone(tmp_path / "t5", "t5"), HeadSpec(kind="span"), peft=PeftSettings(method="lora"))
+    assert type(unwrapped(model)).__name__ == "T5ForQuestionAnswering"
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert all("lora_" in name or "qa_outputs" in name for name in trained)
+    disturb(model)
+    save(model, tmp_path / "saved")
+    with torch.no_grad():
+        found, want = (net.eval()(**inputs("t5")).start_logits for net in (models.load(tmp_path / "saved"), model))
+    assert torch.equal(found, want)
 
 
 def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
@@ -146,6 +204,8 @@ def test_training_goes_on_from_a_merged_adapter(tmp_path: Path) -> None:
         logits = model(IDS).logits
         merged = models.build(str(tmp_path / "lora"), THREE).eval()
         assert torch.allclose(merged(IDS).logits, logits, atol=1e-5)
+        fresh = {name: p.requires_grad for name, p in models.build(name, THREE).named_parameters()}
+        assert {name: p.requires_grad for name, p in merged.named_parameters()} == fresh, "all of it can be trained"
         judged = models.build(str(tmp_path / "lora"), THREE, need_trained_head=True).eval()
         assert torch.equal(judged(IDS).logits, logits)
     two = HeadSpec(kind="sequence", labels=("x", "y"))

@@ -124,6 +124,11 @@ def test_going_on_with_a_trained_model_whole_and_with_lora(
     assert after < before
     adapted = run(tmp_path / "lora", *words, "--peft", "lora")
     assert adapted.read_json("metrics.json")["parameters"]["trained"] < 20_000
+    # peft's prompts stand before the text, and take positions from it.
+    prompts = [*words, "--peft", "prompt", "--peft.tokens", "8", "--train.steps", "4"]
+    assert run(tmp_path / "prompt", *prompts, "--task.block_length", "24").finished
+    with pytest.raises(ModelError, match="inputs of 40 tokens do not fit"):
+        run(tmp_path / "long", *prompts)
     capsys.readouterr()
     done = run(
         tmp_path / "text", "gpt/generate", "--model", str(adapted.path), "--prompt", "ba be", "--max_new_tokens", "5"

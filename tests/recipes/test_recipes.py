@@ -96,6 +96,34 @@ def test_a_suite_is_judged_and_resumed(
     assert (done.path / "topic" / "metrics.json").stat().st_mtime_ns == before
 
 
+def test_a_suite_behind_a_first_task_with_rates_to_choose_from(pretrained: RunFolder, tmp_path: Path) -> None:
+    """STILTs with LoRA, merged in between; two rates; an interrupted suite goes on without the first task."""
+    words = ["bert/suite", "pydocs", "debug", "--model", str(pretrained.path), "--tasks", "topic,match"]
+    words += ["--first", "match", "--peft", "lora", "--sweep", "lr=1e-3,5e-3", "--finetune.train.steps", "3"]
+    done = run(tmp_path / "suite", *words)
+    tasks = done.read_json("scores.json")["tasks"]
+    assert tasks.keys() == {"topic", "match"} and all(task["lr"] in (1e-3, 5e-3) for task in tasks.values())
+    starts = {name: RunFolder.open(done.path / f"{name}-lr0.005").config["model"] for name in tasks}
+    assert starts == {"topic": str(done.path / "first-match" / "model"), "match": str(pretrained.path)}
+    chosen = RunFolder.open(done.path / f"topic-lr{tasks['topic']['lr']:g}").read_json("metrics.json")
+    assert tasks["topic"]["score"] == pytest.approx(100 * chosen["scores"]["test"]["accuracy"])
+    for lost in (done.path, done.path / "topic-lr0.005"):
+        (lost / "metrics.json").unlink()
+    before = (done.path / "first-match" / "metrics.json").stat().st_mtime_ns
+    again = run(done.path, *words, "--resume").read_json("scores.json")["tasks"]
+    assert again["topic"]["score"] == tasks["topic"]["score"]
+    assert (done.path / "first-match" / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_a_suite_side_by_side(pretrained: RunFolder, tmp_path: Path) -> None:
+    words = ["bert/suite", "pydocs", "debug", "--model", str(pretrained.path), "--tasks", "topic,answer"]
+    both = run(tmp_path / "both", *words, "--devices", "2")
+    scores = {name: task["score"] for name, task in both.read_json("scores.json")["tasks"].items()}
+    assert scores.keys() == {"topic", "answer"}
+    metrics = {name: RunFolder.open(both.path / name).read_json("metrics.json")["score"]["value"] for name in scores}
+    assert scores == {name: pytest.approx(100 * value) for name, value in metrics.items()}
+
+
 def test_a_suite_with_one_model(pretrained: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every task is judged by the joint model: on dev as it was while that was trained."""
     words = ["bert/suite", "pydocs", "debug", "--together", "--model", str(pretrained.path)]
@@ -143,7 +171,7 @@ def test_glue_with_one_model(pretrained: RunFolder, tmp_path: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
     words = ["bert/suite", "glue", "debug", "--together", "--model", str(pretrained.path)]
-    words += ["--data_dir", str(tmp_path / "glue"), "--finetune.backbone.init", "random"]
+    words += ["--data_dir", str(tmp_path / "glue"), "--finetune.backbone.init", "random", "--peft", "lora"]
     done = run(tmp_path / "suite", *words)
     assert done.read_json("scores.json")["tasks"].keys() == {"mnli", "rte", "ax"}
     assert RunFolder.open(done.path / "ax").config["model"] == str(done.path / "mnli")

@@ -27,6 +27,15 @@ def test_only_what_is_there_is_judged(some: Path) -> None:
     assert set(missing) == {row.name for row in GLUE.rows} - {"rte"}
 
 
+def test_a_folder_without_anything_to_learn_from_is_no_task(some: Path) -> None:
+    for name in ("CoLA", "SST-2"):
+        (some / name).mkdir()
+    (some / "SST-2" / "test.tsv").write_text("index\tsentence\n0\ta\n")
+    assert [row.name for row in choose(GLUE, [], str(some))[0]] == ["rte"]
+    with pytest.raises(DataError, match="the folder of sst2 holds no file of its train split"):
+        choose(GLUE, ["sst2"], str(some))
+
+
 def test_a_task_that_was_asked_for_must_be_there(some: Path) -> None:
     assert [row.name for row in choose(GLUE, ["rte"], str(some))[0]] == ["rte"]
     with pytest.raises(DataError, match="no folder of GLUE's cola"):

@@ -62,6 +62,13 @@ def test_a_mistake_that_no_task_escapes_stops_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         run_jobs(jobs(plan()), fake.learner, folder(tmp_path / "suite"))
     assert len(fake.learned) == 1
+    # What the first job did not meet may be the second one's own, and nothing that is there is lost.
+    fake = Fake(failures={"two": [ModelError("no such head"), ModelError("no such head")]})
+    outcome = run_jobs(jobs(plan()), fake.learner, folder(tmp_path / "other"))
+    assert outcome.failed == {"two": "no such head"} and outcome.runs.keys() == {"one", "three"}
+    fake = Fake(failures={"one": [ModelError("no such head"), ModelError("no such head")]})
+    outcome = run_jobs(jobs(plan()), fake.learner, folder(tmp_path / "third"), others_wait=True)
+    assert outcome.failed == {"one": "no such head"}
 
 
 RECIPE = '''"""Write down how it was started."""
