@@ -44,10 +44,11 @@ class _Rows:
     @property
     def held(self) -> Tensor:
         """The rows (M, H) of the gradient that are not zero, for whoever reads all of it."""
-        gradient: Any = self.weight.grad
+        gradient = self.weight.grad
+        assert gradient is not None
         if gradient is not self.table or not self.touched:
-            return gradient  # type: ignore[no-any-return]
-        return gradient.index_select(0, torch.cat(self.touched).unique())  # type: ignore[no-any-return]
+            return gradient
+        return gradient.index_select(0, torch.cat(self.touched).unique())
 
     def _cleared(self) -> Tensor:
         if self.table is None:

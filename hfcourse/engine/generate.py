@@ -176,13 +176,16 @@ class Writer:
         """New tokens, (texts, at most `room`); shorter texts are padded."""
         import torch
 
+        from hfcourse.peft.wrap import quiet_peft
+
         inputs = torch.tensor([ids], device=self.device)
         settings = copy.copy(self.settings)
         settings.max_new_tokens = room
         mask = torch.ones_like(inputs)
-        found = self.model.generate(
-            input_ids=inputs, attention_mask=mask, generation_config=settings, streamer=streamer
-        )
+        with quiet_peft():  # its prompts take positions of their own, which it says at each step
+            found = self.model.generate(
+                input_ids=inputs, attention_mask=mask, generation_config=settings, streamer=streamer
+            )
         start: int = 1 if self.seq2seq else len(ids)
         return found[:, start:]  # type: ignore[no-any-return]
 
