@@ -110,6 +110,7 @@ class Steps:
         position.offset += 1
         if position.offset == len(self._plan_of(position.epoch)):
             position.epoch, position.offset = position.epoch + 1, 0
+            self._expect(position.step, 0)
         self.objective.after_step(position.step)
         if self.state.average is not None:
             self.state.average.update(position.step)
@@ -216,8 +217,8 @@ class Steps:
         )
         # A process without a row still takes part in the exchange of gradients, with a weight of nothing.
         idle = not parts
-        self._expect_next()
         batches = [self.task.collate(examples.take(part), epoch=position.epoch) for part in parts or [rows[:1]]]
+        self._expect(position.step + 1, position.offset + 1)
         counts = [dict.fromkeys(c, 0) if idle else c for c in map(self.objective.counts, batches)]
         totals, stop = self._totals(counts, signal_received)
         _seed_step(self.setup.config.seed, position.step, accelerator.process_index)
@@ -233,15 +234,16 @@ class Steps:
             logs = {name: accelerator.reduce(value, "sum") for name, value in logs.items()}
         return losses, logs, stop
 
-    def _expect_next(self) -> None:
-        """Let examples that are decoded (sound) begin with the next step's while this one is learned."""
+    def _expect(self, step: int, offset: int) -> None:
+        """Let examples that are decoded (sound) begin with a coming step's, at `offset` of the epoch.
+
+        Asked for once the step before has its own: what was expected and is not named again is dropped.
+        """
         expect = getattr(self.task.splits["train"], "expect", None)
-        position = self.state.position
-        if expect is None or position.offset + 1 >= len(self._plan_of(position.epoch)):
+        if expect is None or step >= self.total or offset >= len(plan := self._plan_of(self.state.position.epoch)):
             return
         accelerator = self.setup.accelerator
-        rows = self._plan_of(position.epoch)[position.offset + 1]
-        expect(rows[accelerator.process_index :: accelerator.num_processes])
+        expect(plan[offset][accelerator.process_index :: accelerator.num_processes])
 
     def _backward(
         self,
