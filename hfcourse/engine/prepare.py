@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import DistributedDataParallelKwargs
 
+from hfcourse.backbones.load import leaves_out_layers
+from hfcourse.backbones.speech.quantizer import KMeansQuantizer
 from hfcourse.engine import optim
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import MovingAverage, Position, TrainState
@@ -40,7 +42,7 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
     for module in extra:
         module.to(accelerator.device)
-    if objective.leaves_out:
+    if objective.leaves_out or _leaves_out(model):
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.device.type == "cpu":
@@ -55,6 +57,12 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
         position=Position(micro_tokens=config.batch.micro_tokens or _small_passes(model, accelerator.device.type)),
     )
     return Steps(setup=setup, task=task, objective=objective, wrapped=wrapped, state=state)
+
+
+def _leaves_out(model: Any) -> bool:
+    """Whether a backbone may leave parameters without a gradient: layers, a codebook that only its own loss moves."""
+    backbone = unwrapped(model).base_model
+    return leaves_out_layers(backbone.config) or isinstance(getattr(backbone, "quantizer", None), KMeansQuantizer)
 
 
 def _small_passes(model: Any, device: str) -> int:

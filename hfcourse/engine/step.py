@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hfcourse.data.batching import Plan, micro_batches
 from hfcourse.engine import optim
 from hfcourse.engine.evaluate import to_device
+from hfcourse.engine.frozen import frozen_backbone
 from hfcourse.engine.progress import say
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import TrainState
@@ -73,6 +74,11 @@ class Steps:
         """Steps of the first epoch; later ones may differ by a few under a token budget."""
         return len(self._plan_of(0)) if "train" in self.task.splits else 0
 
+    @cached_property
+    def _still(self) -> nn.Module | None:
+        """A backbone that does not learn: it answers as in evaluation, as where its states are computed once."""
+        return frozen_backbone(self.state.model)  # type: ignore[no-any-return]
+
     @property
     def total(self) -> int:
         """Steps of the whole run."""
@@ -94,6 +100,8 @@ class Steps:
         position, accelerator = self.state.position, self.setup.accelerator
         rows = self._plan_of(position.epoch)[position.offset]
         self.wrapped.train()
+        if self._still is not None:
+            self._still.eval()
         for module in self.state.extra:
             module.train()
         lr = self.setup.config.optim.lr * optim.lr_factor(position.step, self.total, self.setup.config.optim)
@@ -265,7 +273,10 @@ class Steps:
             loss = loss + self.objective.weights.get(term, 1.0) * share * value
             losses[term] = losses.get(term, 0) + share * value.detach()
         for name, total in output.logs.items():
-            logs[name] = logs.get(name, 0) + total.detach() / max(totals[name.split("/")[0]], 1)
+            term = name.split("/")[0]
+            # Every process has the same names to add up, also one whose batch counts for nothing.
+            shown = total.detach() / totals[term] if count[term] else torch.zeros_like(total)
+            logs[name] = logs.get(name, 0) + shown
         # accelerate averages gradients over processes; the shares above already add up to one over all of them.
         accelerator.backward(loss * accelerator.num_processes)
 

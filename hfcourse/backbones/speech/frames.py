@@ -138,6 +138,7 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
             self.encoder = GRULayers(config.hidden_size, config.num_hidden_layers, config.hidden_dropout_prob)
         elif config.layers != "none":
             self.encoder = AutoModel.from_config(config.inner())
+            self.encoder.set_input_embeddings(None)  # frames are no tokens, and a table that learns nothing waits
         if config.layers == "sinusoidal":
             self.encoder.pooler = None  # no shared head reads one
         self.post_init()

@@ -76,6 +76,8 @@ def test_saved_found_and_used_under_a_head(parts: tuple[ConvModel, PreTrainedMod
     batch = {"input_values": samples, "sample_counts": torch.tensor([300, 300]), "labels": torch.tensor([0, 1])}
     headed(**batch).loss.backward()
     learned = {name for name, parameter in headed.named_parameters() if parameter.grad is not None}
+    assert learned == {name for name, parameter in headed.named_parameters() if parameter.requires_grad}
+    assert not any(parameter.requires_grad for parameter in again.front.parameters())
     assert any(name.startswith("backbone.bert.") for name in learned)
     assert not any(name.startswith("backbone.front.") for name in learned), "what makes units does not learn"
     assert not headed.backbone.front.training  # type: ignore[union-attr]
