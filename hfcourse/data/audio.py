@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hfcourse.errors import DataError
+
 _KINDS = "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 sph m4a"
 ENDINGS = {f".{kind}" for kind in _KINDS.split()}
 """Of files that are taken for recordings; what soundfile cannot read of them is counted."""
@@ -46,14 +48,27 @@ class Part:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], column: str = "audio") -> Part:
-        """The part that a row's cell names; ``start`` and ``duration`` of the row say where it is cut."""
-        cell = row[column]
-        return cls(
-            path=str(cell.get("path") or ""),
-            content=cell.get("bytes"),
-            start=float(row.get("start") or 0.0),
-            duration=float(row.get("duration") or 0.0),
+        """The part that a row's cell names; ``start`` and ``duration`` of the row together say where it is cut.
+
+        Raises:
+            DataError: they do, but not in seconds.
+        """
+        cell, times = row[column], ("start", "duration")
+        cut = {name: _seconds(row, name) for name in times} if row.keys() >= {*times} else {}
+        return cls(path=str(cell.get("path") or ""), content=cell.get("bytes"), **cut)
+
+
+def _seconds(row: Mapping[str, Any], name: str) -> float:
+    try:
+        seconds = float(row[name] or 0.0)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise DataError(
+            f"column {name!r} holds {str(row[name])[:40]!r}: beside an audio column 'start' and 'duration' are the "
+            "seconds at which a recording is cut: write numbers, or rename the columns"
         )
+    return seconds
 
 
 def header(part: Part) -> tuple[int, int]:

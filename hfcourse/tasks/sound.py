@@ -17,7 +17,7 @@ from hfcourse.data.audio import normalised
 from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.data.clips import FRAMES_PER_SECOND, Clips, Survey
 from hfcourse.data.loading import column
-from hfcourse.errors import ConfigError, ModelError
+from hfcourse.errors import ConfigError, DataError, ModelError
 from hfcourse.tasks.base import Batch, SpeechContext
 
 if TYPE_CHECKING:
@@ -43,13 +43,17 @@ def clips_of(
 
     Raises:
         ConfigError: `longest` is too short for the backbone.
+        DataError: no such column, or cuts that are no seconds.
     """
     column(table, "audio", where)
     needed = shortest(context.backbone)
     if longest and round(longest * context.rate) < needed:
         raise ConfigError(f"task.longest is {longest:g}: the model needs {needed / context.rate:.3f} s for one state")
     fastest = np.array([max(1.0, *speeds)] if speeds else [1.0])
-    survey = Survey(table, rate=context.rate, shortest=int(augment.needed_lengths(needed, fastest)[0]))
+    try:
+        survey = Survey(table, rate=context.rate, shortest=int(augment.needed_lengths(needed, fastest)[0]))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     if note := survey.note(where, strict=context.strict):
         context.notes.append(note)
     return Clips(table, survey, rate=context.rate, longest=longest)

@@ -11,6 +11,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from hfcourse.data.audio import Part, UnreadableAudio, decode, fault, header, resampled_length
+from hfcourse.errors import DataError
 from tests.sounds import RATE, cell, tone
 
 
@@ -54,6 +55,23 @@ def test_a_part_of_a_file(tmp_path: Path) -> None:
     assert len(decode(Part.of(row | {"duration": 0.0}), RATE)) == 12_000
     with pytest.raises(UnreadableAudio, match=r"ends at 1.00 s, before the part that begins at 3.00 s"):
         decode(Part.of(row | {"start": 3.0}), RATE)
+
+
+def test_columns_that_cut_hold_seconds() -> None:
+    """A length alone cuts nothing: many tables tell one, rounded or in other units."""
+    row = {"audio": cell(tone(300, 1.0))}
+    assert (
+        len(decode(Part.of(row | {"duration": "0.7 s"}), RATE))
+        == len(decode(Part.of(row | {"start": 9}), RATE))
+        == RATE
+    )
+    assert len(decode(Part.of(row | {"start": "0.25", "duration": "0.5"}), RATE)) == 8000
+    assert len(decode(Part.of(row | {"start": None, "duration": None}), RATE)) == RATE
+    for wrong in ("00:01:02", -1.0, float("nan")):
+        with pytest.raises(
+            DataError, match=rf"column 'start' holds '{wrong}': .* write numbers, or rename the columns"
+        ):
+            Part.of(row | {"start": wrong, "duration": 0.5})
 
 
 def test_what_is_no_audio_says_so(tmp_path: Path) -> None:

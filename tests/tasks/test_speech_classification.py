@@ -132,6 +132,13 @@ def test_wrong_data_is_named(build: Callable[..., SpeechTask], tmp_path: Path) -
         build(SpeechClassificationConfig, model="bert-tiny")
 
 
+def test_cuts_that_are_no_seconds_are_refused(tmp_path: Path) -> None:
+    rows = {**sounds.labelled(4, 0), "start": ["00:01:02"] * 4, "duration": [0.2] * 4}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r", train: column 'start' holds '00:01:02': .* the seconds"):
+        SpeechClassificationConfig(data=str(tmp_path)).build(context_of("fbank", BackboneConfig()))
+
+
 def test_phones_out_of_order_are_refused(tmp_path: Path) -> None:
     """A state's phone is looked up by the order of their starts: another order would give wrong labels."""
     rows = sounds.labelled(4, 0)
