@@ -251,7 +251,15 @@ class GRULayers(nn.Module):
         states: Any = inputs_embeds
         every: list[Any] = [inputs_embeds]
         for number, layer in enumerate(self.layers):
-            found, _ = layer(self.dropout(states))
+            found = self._through(layer, self.dropout(states))
             states = found if number == 0 else states + found
             every.append(states)
         return BaseModelOutput(last_hidden_state=states, hidden_states=tuple(every) if output_hidden_states else None)
+
+    @staticmethod
+    def _through(layer: Any, states: Tensor) -> Tensor:
+        """On a GPU in the layer's own precision: under autocast cuDNN would take fp16, whatever was asked for."""
+        if states.device.type != "cuda":
+            return layer(states)[0]  # type: ignore[no-any-return]
+        with torch.autocast("cuda", enabled=False):
+            return layer(states.to(layer.weight_ih_l0.dtype))[0]  # type: ignore[no-any-return]
