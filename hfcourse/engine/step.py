@@ -247,11 +247,10 @@ class Steps:
 
         Asked for once the step before has its own: what was expected and is not named again is dropped.
         """
-        expect = getattr(self.task.splits["train"], "expect", None)
-        if expect is None or step >= self.total or offset >= len(plan := self._plan_of(self.state.position.epoch)):
-            return
-        accelerator = self.setup.accelerator
-        expect(plan[offset][accelerator.process_index :: accelerator.num_processes])
+        accelerator, epoch = self.setup.accelerator, self.state.position.epoch
+        plan = self._plan_of(epoch)
+        if step < self.total and offset < len(plan):
+            self.task.expect(plan[offset][accelerator.process_index :: accelerator.num_processes], epoch=epoch)
 
     def _backward(
         self,

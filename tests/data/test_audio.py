@@ -57,6 +57,20 @@ def test_a_part_of_a_file(tmp_path: Path) -> None:
         decode(Part.of(row | {"start": 3.0}), RATE)
 
 
+@pytest.mark.parametrize("own_rate", [8000, 16_000, 22_050, 44_100])
+def test_some_samples_are_those_of_the_whole(own_rate: int, tmp_path: Path) -> None:
+    """From the first ones to the last, of a part and of two channels; and no more is read."""
+    samples = np.stack([tone(300, 3.0, rate=own_rate), tone(900, 3.0, rate=own_rate, seed=1)], axis=1)
+    soundfile.write(tmp_path / "a.wav", samples, own_rate)
+    cut = Part(path=str(tmp_path / "a.wav"), start=0.25, duration=2.5)
+    whole = decode(cut, RATE)
+    for begin, count in ((0, 500), (7, 1), (12_345, 8000), (len(whole) - 300, 300)):
+        found = decode(cut, RATE, begin, count)
+        if own_rate == RATE:
+            assert np.array_equal(found, whole[begin : begin + count])
+        np.testing.assert_allclose(found, whole[begin : begin + count], atol=1e-6)
+
+
 def test_columns_that_cut_hold_seconds() -> None:
     """A length alone cuts nothing: many tables tell one, rounded or in other units."""
     row = {"audio": cell(tone(300, 1.0))}

@@ -79,9 +79,9 @@ def test_a_probe_learns_and_hears_each_recording_once(
 ) -> None:
     task, calls, true = build(config), [], audio.decode
 
-    def counted(part: Any, rate: int) -> np.ndarray:
+    def counted(part: Any, rate: int, *cut: int) -> np.ndarray:
         calls.append(part.path)
-        return true(part, rate)
+        return true(part, rate, *cut)
 
     monkeypatch.setattr(audio, "decode", counted)
     scores = run(task, tmp_path / "run")
