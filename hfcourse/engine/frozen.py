@@ -72,7 +72,7 @@ def frozen_backbone(model: Any) -> Any:
     """The backbone where no more of it is trained than its pooler, which stands above its states; else None."""
     inner = unwrapped(model)
     beside = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in inner.parameters()}
-    backbone = inner.base_model
+    backbone: Any = inner.base_model
     if beside or backbone is inner or not hasattr(backbone, "get_input_embeddings"):
         return None
     trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]

@@ -61,7 +61,7 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
 
 def _leaves_out(model: Any) -> bool:
     """Whether a backbone may leave parameters without a gradient: layers, a codebook that only its own loss moves."""
-    backbone = unwrapped(model).base_model
+    backbone: Any = unwrapped(model).base_model
     return leaves_out_layers(backbone.config) or isinstance(getattr(backbone, "quantizer", None), KMeansQuantizer)
 
 
