@@ -169,5 +169,8 @@ def context_of(name: str, backbone: BackboneConfig, **common: Any) -> SpeechCont
     config = load_config(name, backbone, None)
     inner = getattr(config, "backbone_config", config)
     if not is_speech(inner):
-        raise ModelError(f"{name} is a {inner.model_type}, which hears nothing: name a speech model")
+        raise ModelError(
+            f"{name} is a {inner.model_type}: it hears nothing, or in a way that is not known here: name a net with "
+            "convolutions on samples (wav2vec2, hubert, wavlm, data2vec-audio, sew, ...), a whisper or one of ours"
+        )
     return SpeechContext(extractor=extractors.load(name, backbone), backbone=inner, **common)

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import Wav2Vec2BertConfig
 
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
@@ -130,6 +131,13 @@ def test_wrong_data_is_named(build: Callable[..., SpeechTask], tmp_path: Path) -
         build(SpeechClassificationConfig, label="speaker")
     with pytest.raises(ModelError, match="bert-tiny is a preset that reads text: name a speech model"):
         build(SpeechClassificationConfig, model="bert-tiny")
+
+
+def test_a_net_that_hears_otherwise_is_refused(tmp_path: Path) -> None:
+    """Frames as its extractor makes them tell nobody here how many states so many samples have."""
+    Wav2Vec2BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"is a wav2vec2-bert: .* not known here: name a net with convolutions"):
+        context_of(str(tmp_path), BackboneConfig())
 
 
 def test_cuts_that_are_no_seconds_are_refused(tmp_path: Path) -> None:
