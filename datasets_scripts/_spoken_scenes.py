@@ -15,7 +15,7 @@ from ._augment import NOISES, RATE, Conditions, at_snr, levelled, microphone, no
 from ._spoken_rows import new_texts, spoken_row
 from ._spoken_voices import Speaker
 from ._studio import Row, Studio, Utterance, flac
-from ._templates import pick, split_of
+from ._templates import drawn, pick, split_of
 
 _TURNS = (2, 5)
 # Seconds between one's end and the other's beginning; below 0 both speak.
@@ -76,7 +76,8 @@ def verification(studio: Studio, count: int) -> Iterator[Row]:
             continue
         same = rng.random() < 0.5
         others = [other for other in studio.speakers if other.variant != speaker.variant]
-        second = _trial(studio, rng, texts.sentence(rng), speaker if same else pick(rng, others))
+        other_text = drawn(partial(texts.sentence, rng), studio.split, {text})
+        second = _trial(studio, rng, other_text, speaker if same else pick(rng, others))
         label = "same" if same else "different"
         yield row | {"audio_pair": flac(second, f"{row['id']}-pair"), "label": label}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from hfcourse.backbones.load import from_scratch
+from hfcourse.backbones.load import from_scratch, keep_layers
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.features import mask_of
 from hfcourse.backbones.speech.rate import state_counts
@@ -88,9 +88,11 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: HeadedConfig, settings: BackboneConfig | None = None) -> None:
         super().__init__(config)
         inner = config.backbone_config
-        self.backbone = from_scratch(inner, settings or BackboneConfig())
         specs = config.specs
         self.reads_all_layers = any(spec.layers != "last" for spec in specs)
+        if self.reads_all_layers:
+            keep_layers(inner)
+        self.backbone = from_scratch(inner, settings or BackboneConfig())
         self.layer_mix = LayerMix(inner.num_hidden_layers + 1) if any(s.layers == "mix" for s in specs) else None
         self.heads = nn.ModuleDict({spec.key: self._make_head(spec, inner) for spec in specs})
         self._inputs = set(inspect.signature(self.backbone.forward).parameters)

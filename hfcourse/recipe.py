@@ -211,14 +211,11 @@ def _folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], l
 
 def _shared_folder(recipe: Recipe, variants: Sequence[str], saved: Mapping[str, Any], launch: Launch) -> RunFolder:
     """One process makes the folder, the others learn its name (or its error)."""
-    import torch
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list, parse_flag_from_env
+    from accelerate.utils import broadcast_object_list
 
     from hfcourse.engine import machine
 
-    # accelerate joins processes on a machine without an accelerator only when it is told that they are on CPU.
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+    state = machine.processes()
     machine.leave_processes_at_exit()
     if state.num_processes == 1:
         raise ConfigError(f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but the processes did not join: use torchrun")

@@ -42,7 +42,10 @@ def bare_backbone(name: str, saved: PreTrainedConfig, settings: BackboneConfig) 
 
 
 def as_it_runs_here(model: M, backbone: PreTrainedConfig) -> M:
-    """The same model with the values of transformers' own, computed faster (WavLM) and deaf to padding (sound)."""
+    """The same model with the values of transformers' own, computed faster (WavLM) and deaf to padding (sound).
+
+    Of SEW every layer is given at the rate of the last.
+    """
     if backbone.model_type == "wavlm":
         from hfcourse.backbones.speech.wavlm import fuse_attention
 
@@ -51,6 +54,10 @@ def as_it_runs_here(model: M, backbone: PreTrainedConfig) -> M:
         from hfcourse.backbones.speech.row_norm import listen_by_row
 
         listen_by_row(model)
+    if getattr(backbone, "squeeze_factor", 1) > 1:
+        from hfcourse.backbones.speech.squeezed import repeat_layers
+
+        repeat_layers(model)
     return model
 
 

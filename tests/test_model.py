@@ -15,6 +15,7 @@ from transformers import AutoConfig, BertConfig, BertForSequenceClassification, 
 from transformers.utils import import_utils
 
 from hfcourse import model as models
+from hfcourse.backbones.load import leaves_out_layers
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.errors import ConfigError, ModelError
 from hfcourse.headed_model import HeadedModel, headed_config
@@ -143,6 +144,20 @@ def test_sound_too_short_for_transformers_own_masks_is_not_masked(samples: int, 
     batch = {"input_values": torch.randn(4, samples), "sample_counts": torch.full((4,), samples)}
     states = {mode: net.train(mode).encode(batch).states for mode in (True, False)}
     assert torch.allclose(states[True], states[False], atol=1e-5) is not masks
+
+
+def test_who_reads_all_layers_has_all_layers() -> None:
+    """A net that leaves out layers in training would have fewer states than the mix has weights."""
+    shape = {"conv_dim": [8, 8], "conv_kernel": [10, 8], "conv_stride": [10, 8], "num_feat_extract_layers": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    more = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 4, "layerdrop": 0.9}
+    config = AutoConfig.for_model("hubert", **shape, **sizes, **more)
+    batch = {"input_values": torch.randn(2, 8000), "sample_counts": torch.full((2,), 8000)}
+    mixed, last = (HeadedModel(headed_config(config, (HeadSpec(kind="frame", labels=("a", "b"), layers=layers),)))
+                   for layers in ("mix", "last"))  # fmt: skip
+    found = mixed.train().encode(batch).layers
+    assert found is not None and len(found) == 5
+    assert leaves_out_layers(last.backbone.config) and not leaves_out_layers(mixed.backbone.config)
 
 
 def test_a_model_fine_tuned_elsewhere_is_taken_as_it_is(tokenizer: BertTokenizerFast, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _DROPOUTS = (
     "summary_last_dropout",
     "activation_dropout",
 )
+# Every name under which it keeps how likely a whole layer is left out in training (LayerDrop, arXiv 1909.11556).
+_LAYER_DROPS = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop", "speech_encoder_layerdrop")
 
 
 def locate(name: str) -> str:
@@ -104,6 +106,18 @@ def _set_cmvn(config: Any, cmvn: bool, name: str) -> None:
     if "cmvn" not in values:
         raise ConfigError(f"backbone.cmvn is for nets on filterbanks, and {name} reads none: leave it out")
     values["cmvn"] = cmvn
+
+
+def leaves_out_layers(config: PreTrainedConfig) -> bool:
+    """Whether a net leaves out whole layers in training."""
+    return any(getattr(config, name, 0) for name in _LAYER_DROPS)
+
+
+def keep_layers(config: PreTrainedConfig) -> None:
+    """Have no layer left out: who reads them all needs them all."""
+    for name in _LAYER_DROPS:
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
 
 
 def longest_input(config: PreTrainedConfig) -> int:

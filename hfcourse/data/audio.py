@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hfcourse.errors import DataError
+
 _KINDS = "wav wave flac ogg oga opus mp3 aif aiff aifc au snd caf w64 sph m4a"
 ENDINGS = {f".{kind}" for kind in _KINDS.split()}
 """Of files that are taken for recordings; what soundfile cannot read of them is counted."""
@@ -23,6 +25,8 @@ _UNKNOWN_SIZE = 2**31 - 2**16
 """Bytes from which on that is what programs write that do not know the size yet."""
 _KERNEL = 50_000_000
 """Most entries of a resampler's filter."""
+_HEARD = 7
+"""Samples, at the lower of both rates, that the resampler's filter hears on either side: torchaudio's 6 and a bit."""
 _SILENT = 1e-5
 """Nothing in a silent recording is louder (a hundredth of what the last bit of 16 is worth is 3e-7)."""
 
@@ -46,14 +50,27 @@ class Part:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], column: str = "audio") -> Part:
-        """The part that a row's cell names; ``start`` and ``duration`` of the row say where it is cut."""
-        cell = row[column]
-        return cls(
-            path=str(cell.get("path") or ""),
-            content=cell.get("bytes"),
-            start=float(row.get("start") or 0.0),
-            duration=float(row.get("duration") or 0.0),
+        """The part that a row's cell names; ``start`` and ``duration`` of the row together say where it is cut.
+
+        Raises:
+            DataError: they do, but not in seconds.
+        """
+        cell, times = row[column], ("start", "duration")
+        cut = {name: _seconds(row, name) for name in times} if row.keys() >= {*times} else {}
+        return cls(path=str(cell.get("path") or ""), content=cell.get("bytes"), **cut)
+
+
+def _seconds(row: Mapping[str, Any], name: str) -> float:
+    try:
+        seconds = float(row[name] or 0.0)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise DataError(
+            f"column {name!r} holds {str(row[name])[:40]!r}: beside an audio column 'start' and 'duration' are the "
+            "seconds at which a recording is cut: write numbers, or rename the columns"
         )
+    return seconds
 
 
 def header(part: Part) -> tuple[int, int]:
@@ -67,30 +84,51 @@ def header(part: Part) -> tuple[int, int]:
         return count, int(sound.samplerate)
 
 
-def decode(part: Part, rate: int) -> np.ndarray:
+def decode(part: Part, rate: int, begin: int = 0, count: int = 0) -> np.ndarray:
     """The samples of a part, float32 (samples,), its channels averaged, at `rate` samples a second.
+
+    With `count` only so many from the sample `begin` on, and no more than these is read: a lecture is long.
 
     Raises:
         UnreadableAudio: no such file, nothing that soundfile reads to its end, or sound that is cut off at full scale.
     """
     with _opened(part) as sound:
-        first, count = _span(part, sound.frames, sound.samplerate)
-        own_rate = int(sound.samplerate)
+        first, own_count = _span(part, sound.frames, sound.samplerate)
+        own_rate, before = int(sound.samplerate), 0
+        if count:
+            low, high, before = _needed(begin, count, own_rate, rate)
+            first, own_count = first + low, min(high, own_count) - low
         try:
             sound.seek(first)
-            samples = sound.read(count, dtype="float32", always_2d=True)
+            samples = sound.read(own_count, dtype="float32", always_2d=True)
         except (RuntimeError, ValueError, MemoryError) as error:
             raise UnreadableAudio(f"damaged ({_reason(error)})") from error
         if missing := _MISSING.search(sound.extra_info):
             there, promised = int(missing[2]), int(missing[1])
             if promised < _UNKNOWN_SIZE:  # else written to a pipe
                 raise UnreadableAudio(f"truncated: {there} of {promised} bytes are there")
-    if len(samples) < count:
-        raise UnreadableAudio(f"truncated: {len(samples)} of {count} samples are there")
-    if _is_clipped(samples):  # here: at another rate, or averaged, it would not show
+    if len(samples) < own_count:
+        raise UnreadableAudio(f"truncated: {len(samples)} of {own_count} samples are there")
+    if not count and _is_clipped(samples):  # here: at another rate, or averaged, it would not show
         raise UnreadableAudio("clipped")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    return np.ascontiguousarray(mono) if own_rate == rate else resample(mono, own_rate, rate)
+    found = np.ascontiguousarray(mono) if own_rate == rate else resample(mono, own_rate, rate)
+    return found[before : before + count] if count else found
+
+
+def _needed(begin: int, count: int, own_rate: int, rate: int) -> tuple[int, int, int]:
+    """Of which own samples, from the first to the one behind the last, `count` at `rate` from `begin` on are made.
+
+    The third number tells how many samples are made of these before the one at `begin`.
+    """
+    if own_rate == rate:
+        return begin, begin + count, 0
+    common = math.gcd(own_rate, rate)
+    own, new = own_rate // common, rate // common
+    # Whole periods of the resampler, and so many more as its filter hears on either side.
+    margin = -(-_HEARD // min(own, new)) + 1
+    low = max(begin // new - margin, 0)
+    return low * own, (-(-(begin + count) // new) + margin) * own, begin - low * new
 
 
 def resample(samples: np.ndarray, own_rate: int, rate: int) -> np.ndarray:

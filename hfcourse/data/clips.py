@@ -6,6 +6,8 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 100
 """Lengths are counted in frames of 10 ms, as tokens are of text."""
+_Asked = tuple[int, int, int]
+"""A row, the first sample and the number of samples that are wanted of it; 0 for all."""
+_LONG = 600
+"""Seconds; of longer recordings one at a time is surveyed, as each is held whole in memory."""
+_one_long = Lock()
 _SHOWN = 3
 """So many of the recordings that are left out are named for each fault."""
 
@@ -55,7 +62,7 @@ class Clips:
         self._columns = [name for name in table.column_names if name not in _SOUND]
         self._light = table.select_columns(self._columns) if self._columns else None
         self._pool = ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) // 2)), thread_name_prefix="audio")
-        self._ahead: dict[int, Future[np.ndarray]] = {}
+        self._ahead: dict[_Asked, Future[np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -70,29 +77,43 @@ class Clips:
                 row.update({name: columns[name][at] for name in columns})
         return found
 
-    def expect(self, rows: Sequence[int] | np.ndarray) -> None:
+    def expect(self, rows: Sequence[int] | np.ndarray, parts: np.ndarray | None = None) -> None:
         """Begin to decode what will be asked for next; what was expected before and never asked for is dropped."""
-        wanted = {int(row) for row in rows}
-        for row in self._ahead.keys() - wanted:
-            self._ahead.pop(row).cancel()
-        for row in wanted - self._ahead.keys():
-            self._ahead[row] = self._pool.submit(self._decode, row)
+        wanted = self._asked(rows, parts)
+        for one in self._ahead.keys() - {*wanted}:
+            self._ahead.pop(one).cancel()
+        for one in wanted:
+            if one not in self._ahead:
+                self._ahead[one] = self._pool.submit(self._decode, *one)
 
-    def waveforms(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """The samples of each row, float32 (samples of the row,)."""
-        numbers = [int(row) for row in rows]
-        for row in numbers:
-            if row not in self._ahead:
-                self._ahead[row] = self._pool.submit(self._decode, row)
-        found = [self._ahead[row].result() for row in numbers]
-        for row in numbers:
-            self._ahead.pop(row, None)
+    def waveforms(self, rows: Sequence[int] | np.ndarray, parts: np.ndarray | None = None) -> list[np.ndarray]:
+        """The samples of each row, float32 (samples of the row,).
+
+        Args:
+            rows: their numbers, (B,).
+            parts: the first sample and the number of samples that are wanted of each, int64 (B, 2); None for all.
+        """
+        wanted = self._asked(rows, parts)
+        for one in wanted:
+            if one not in self._ahead:
+                self._ahead[one] = self._pool.submit(self._decode, *one)
+        found = [self._ahead[one].result() for one in wanted]
+        for one in wanted:
+            self._ahead.pop(one, None)
         return found
 
-    def _decode(self, row: int) -> np.ndarray:
+    def _asked(self, rows: Sequence[int] | np.ndarray, parts: np.ndarray | None) -> list[_Asked]:
+        numbers = [int(row) for row in rows]
+        cuts = [(0, 0)] * len(numbers) if parts is None else parts.tolist()
+        return [
+            (row, begin, count) if count < self.whole[row] else (row, 0, 0)
+            for row, (begin, count) in zip(numbers, cuts, strict=True)
+        ]
+
+    def _decode(self, row: int, begin: int, count: int) -> np.ndarray:
         part = Part.of(self.table[int(self.kept[row])])
         try:
-            return audio.decode(part, self.rate)
+            return audio.decode(part, self.rate, begin, count)
         except audio.UnreadableAudio as error:  # it was fine when it was surveyed
             raise DataError(f"{part.path}: {error}") from error
 
@@ -153,7 +174,9 @@ def _look(row: dict[str, Any], rate: int, shortest: int, column: str) -> dict[st
     part = Part.of(row, column)
     name = part.path or str(row.get("id", ""))
     try:
-        samples = audio.decode(part, rate)
+        own_samples, own_rate = audio.header(part)
+        with _one_long if own_samples > _LONG * own_rate else nullcontext():
+            samples = audio.decode(part, rate)
     except audio.UnreadableAudio as error:
         return {"samples": 0, "fault": str(error), "name": name}
     return {"samples": len(samples), "fault": audio.fault(samples, shortest), "name": name}

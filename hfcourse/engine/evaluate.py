@@ -72,8 +72,10 @@ def evaluate(
     rounds = -(-len(steps) // accelerator.num_processes)
     predictions: list[tuple[int, Any]] = []
     sums: dict[str, list[float]] = {}
-    was_training = model.training
-    model.eval()
+    parts = [model, *objective.modules_to_train()]  # nothing is drawn that was not told: dropout, codes
+    were_training = [part.training for part in parts]
+    for part in parts:
+        part.eval()
     with torch.no_grad():
         for done, number in enumerate(mine, start=1):
             rows = steps[number]
@@ -89,7 +91,8 @@ def evaluate(
                 _add(sums, f"log:{name}", float(total), counts[name.split("/")[0]])
             if between is not None:
                 between(done, rounds)
-    model.train(was_training)
+    for part, was_training in zip(parts, were_training, strict=True):
+        part.train(was_training)
     predictions, totals = _gather(accelerator, predictions, sums)
     answers = task.answers(split, [prediction for _, prediction in sorted(predictions, key=lambda pair: pair[0])])
     labelled = [answer for answer in answers if answer.get("reference") is not None]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hfcourse.engine import machine
 from hfcourse.hub.card import write_card
 from hfcourse.report import report
 from hfcourse.run_folder import RunFolder
@@ -17,9 +18,7 @@ def one_first() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    from accelerate import PartialState
-
-    with PartialState().main_process_first():
+    with machine.processes().main_process_first():
         yield
 
 

@@ -40,15 +40,13 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
     Raises:
         RunFolderError: no room for the file. TrainingError: states that are no numbers.
     """
-    inner = unwrapped(model)
-    beside = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in inner.parameters()}
+    backbone = frozen_backbone(model)
     heads = (task.head,) if isinstance(task.head, HeadSpec) else task.head
     several = any(head.kind == "multiple_choice" for head in heads)  # rows of several inputs
-    if task.augments or several or setup.accelerator.num_processes > 1 or beside or not _is_frozen(inner):
+    if task.augments or several or setup.accelerator.num_processes > 1 or backbone is None:
         yield task
         return
-    folder = setup.run.path / ".states.partial"
-    backbone = inner.base_model
+    inner, folder = unwrapped(model), setup.run.path / ".states.partial"
     wanted, free = _size(inner, task), shutil.disk_usage(setup.run.path).free
     if wanted > free:
         say(
@@ -71,6 +69,17 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def frozen_backbone(model: Any) -> Any:
+    """The backbone where no more of it is trained than its pooler, which stands above its states; else None."""
+    inner = unwrapped(model)
+    beside = {id(p) for p in model.parameters() if p.requires_grad} - {id(p) for p in inner.parameters()}
+    backbone: Any = inner.base_model
+    if beside or backbone is inner or not hasattr(backbone, "get_input_embeddings"):
+        return None
+    trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
+    return backbone if all(name.startswith("pooler.") for name in trained) else None
+
+
 def _size(model: Any, task: Task) -> int:
     """Bytes of all states that would be kept; 0 where the backbone's config does not tell their width."""
     config = model.base_model.config
@@ -82,15 +91,6 @@ def _size(model: Any, task: Task) -> int:
         if len(rows)
     )
     return 4 * states * layers * int(getattr(config, "hidden_size", 0))
-
-
-def _is_frozen(model: Any) -> bool:
-    """Whether nothing of the backbone is trained but its pooler, which stands above its states."""
-    backbone = model.base_model
-    if backbone is model or not hasattr(backbone, "get_input_embeddings"):
-        return False
-    trained = [name for name, parameter in backbone.named_parameters() if parameter.requires_grad]
-    return all(name.startswith("pooler.") for name in trained)
 
 
 class _Store:
@@ -136,9 +136,6 @@ class _Store:
 class _Numbered:
     """Examples that say which split they are of."""
 
-    expect = None
-    """Nothing is decoded any more."""
-
     def __init__(self, examples: Examples, split: str) -> None:
         self.examples, self.split = examples, split
         self.lengths = examples.lengths
@@ -168,6 +165,7 @@ def _with_states(task: Task, stores: dict[str, _Store]) -> Task:
         return batch | {"inputs_embeds": stores[rows[0]["split"]].get(numbers)}
 
     changed.collate = collate
+    changed.expect = lambda rows, *, epoch: None  # nothing is decoded any more
     changed.splits = {split: _Numbered(examples, split) for split, examples in task.splits.items()}
     return changed  # type: ignore[no-any-return]
 

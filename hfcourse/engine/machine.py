@@ -8,15 +8,18 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, PartialState
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 _VERSIONED = ("torch", "transformers", "datasets", "peft", "accelerate", "evaluate", "tokenizers", "numpy")
+_PATIENCE = timedelta(days=1)
+"""So long processes wait for one that reads a corpus for all; NCCL's own ten minutes are too few for that."""
 
 _tuned = False
 _highest = 0
@@ -73,8 +76,21 @@ def accelerator(**settings: Any) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        processes()
     AcceleratorState._reset_state()
     return Accelerator(**settings)
+
+
+def processes() -> PartialState:
+    """The processes of a launch, which the first call joins to a group."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # accelerate joins processes on a machine without an accelerator only when it is told that they are on CPU.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=cpu, timeout=_PATIENCE)
 
 
 def leave_processes_at_exit() -> None:

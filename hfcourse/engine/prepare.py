@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import DistributedDataParallelKwargs
 
+from hfcourse.backbones.load import leaves_out_layers
+from hfcourse.backbones.speech.quantizer import KMeansQuantizer
 from hfcourse.engine import optim
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import MovingAverage, Position, TrainState
@@ -45,7 +47,7 @@ def prepare(setup: Setup, model: PreTrainedModel, task: Task) -> Steps:
     optimizer = optim.make_optimizer(optim.parameter_groups(model, extra, config.optim), config.optim)
     for module in extra:
         module.to(accelerator.device)
-    if objective.leaves_out:
+    if objective.leaves_out or _leaves_out(model):
         accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.device.type == "cpu":
@@ -73,6 +75,12 @@ def _lengths_differ(task: Task) -> bool:
         return False
     lengths = task.lengths("train")
     return len(lengths) > 0 and bool((lengths != lengths[0]).any())
+
+
+def _leaves_out(model: Any) -> bool:
+    """Whether a backbone may leave parameters without a gradient: layers, a codebook that only its own loss moves."""
+    backbone: Any = unwrapped(model).base_model
+    return leaves_out_layers(backbone.config) or isinstance(getattr(backbone, "quantizer", None), KMeansQuantizer)
 
 
 def _small_passes(model: Any, device: str) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hfcourse.data.batching import Plan, micro_batches
 from hfcourse.engine import optim
 from hfcourse.engine.evaluate import to_device
+from hfcourse.engine.frozen import frozen_backbone
 from hfcourse.engine.progress import say
 from hfcourse.engine.setup import Setup
 from hfcourse.engine.state import TrainState
@@ -73,6 +74,11 @@ class Steps:
         """Steps of the first epoch; later ones may differ by a few under a token budget."""
         return len(self._plan_of(0)) if "train" in self.task.splits else 0
 
+    @cached_property
+    def _still(self) -> nn.Module | None:
+        """A backbone that does not learn: it answers as in evaluation, as where its states are computed once."""
+        return frozen_backbone(self.state.model)  # type: ignore[no-any-return]
+
     @property
     def total(self) -> int:
         """Steps of the whole run."""
@@ -94,6 +100,8 @@ class Steps:
         position, accelerator = self.state.position, self.setup.accelerator
         rows = self._plan_of(position.epoch)[position.offset]
         self.wrapped.train()
+        if self._still is not None:
+            self._still.eval()
         for module in self.state.extra:
             module.train()
         lr = self.setup.config.optim.lr * optim.lr_factor(position.step, self.total, self.setup.config.optim)
@@ -110,6 +118,7 @@ class Steps:
         position.offset += 1
         if position.offset == len(self._plan_of(position.epoch)):
             position.epoch, position.offset = position.epoch + 1, 0
+            self._expect(position.step, 0)
         self.objective.after_step(position.step)
         if self.state.average is not None:
             self.state.average.update(position.step)
@@ -216,8 +225,8 @@ class Steps:
         )
         # A process without a row still takes part in the exchange of gradients, with a weight of nothing.
         idle = not parts
-        self._expect_next()
         batches = [self.task.collate(examples.take(part), epoch=position.epoch) for part in parts or [rows[:1]]]
+        self._expect(position.step + 1, position.offset + 1)
         counts = [dict.fromkeys(c, 0) if idle else c for c in map(self.objective.counts, batches)]
         totals, stop = self._totals(counts, signal_received)
         _seed_step(self.setup.config.seed, position.step, accelerator.process_index)
@@ -233,15 +242,15 @@ class Steps:
             logs = {name: accelerator.reduce(value, "sum") for name, value in logs.items()}
         return losses, logs, stop
 
-    def _expect_next(self) -> None:
-        """Let examples that are decoded (sound) begin with the next step's while this one is learned."""
-        expect = getattr(self.task.splits["train"], "expect", None)
-        position = self.state.position
-        if expect is None or position.offset + 1 >= len(self._plan_of(position.epoch)):
-            return
-        accelerator = self.setup.accelerator
-        rows = self._plan_of(position.epoch)[position.offset + 1]
-        expect(rows[accelerator.process_index :: accelerator.num_processes])
+    def _expect(self, step: int, offset: int) -> None:
+        """Let examples that are decoded (sound) begin with a coming step's, at `offset` of the epoch.
+
+        Asked for once the step before has its own: what was expected and is not named again is dropped.
+        """
+        accelerator, epoch = self.setup.accelerator, self.state.position.epoch
+        plan = self._plan_of(epoch)
+        if step < self.total and offset < len(plan):
+            self.task.expect(plan[offset][accelerator.process_index :: accelerator.num_processes], epoch=epoch)
 
     def _backward(
         self,
@@ -263,7 +272,10 @@ class Steps:
             loss = loss + self.objective.weights.get(term, 1.0) * share * value
             losses[term] = losses.get(term, 0) + share * value.detach()
         for name, total in output.logs.items():
-            logs[name] = logs.get(name, 0) + total.detach() / max(totals[name.split("/")[0]], 1)
+            term = name.split("/")[0]
+            # Every process has the same names to add up, also one whose batch counts for nothing.
+            shown = total.detach() / totals[term] if count[term] else torch.zeros_like(total)
+            logs[name] = logs.get(name, 0) + shown
         # accelerate averages gradients over processes; the shares above already add up to one over all of them.
         accelerator.backward(loss * accelerator.num_processes)
 

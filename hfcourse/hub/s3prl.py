@@ -123,8 +123,8 @@ def _transformer(weights: Mapping[str, Any], settings: Mapping[str, Any]) -> Fou
 
 
 def _tables(hidden: int) -> dict[str, Tensor]:
-    """BERT's tables, which add nothing here: of words, positions and segments, a row each."""
-    names = ("word", "position", "token_type")
+    """BERT's tables, which add nothing here: of positions and segments, a row each."""
+    names = ("position", "token_type")
     return {f"encoder.embeddings.{name}_embeddings.weight": torch.zeros(1, hidden) for name in names}
 
 

@@ -131,6 +131,9 @@ class Task(ABC):
         """How long each row of a split is in an epoch of training (-1: in evaluation), int64 (rows,)."""
         return self.splits[split].lengths
 
+    def expect(self, rows: np.ndarray, *, epoch: int) -> None:  # noqa: B027 - text is at hand
+        """Begin with what takes time of training rows that are collated next (sound is decoded)."""
+
     @abstractmethod
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         """Rows -> padded tensors, named as the model's forward takes them (``input_ids`` (batch, time), ...).

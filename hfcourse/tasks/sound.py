@@ -17,7 +17,7 @@ from hfcourse.data.audio import normalised
 from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.data.clips import FRAMES_PER_SECOND, Clips, Survey
 from hfcourse.data.loading import column
-from hfcourse.errors import ConfigError, ModelError
+from hfcourse.errors import ConfigError, DataError, ModelError
 from hfcourse.tasks.base import Batch, SpeechContext
 
 if TYPE_CHECKING:
@@ -43,44 +43,41 @@ def clips_of(
 
     Raises:
         ConfigError: `longest` is too short for the backbone.
+        DataError: no such column, or cuts that are no seconds.
     """
     column(table, "audio", where)
     needed = shortest(context.backbone)
     if longest and round(longest * context.rate) < needed:
         raise ConfigError(f"task.longest is {longest:g}: the model needs {needed / context.rate:.3f} s for one state")
     fastest = np.array([max(1.0, *speeds)] if speeds else [1.0])
-    survey = Survey(table, rate=context.rate, shortest=int(augment.needed_lengths(needed, fastest)[0]))
+    try:
+        survey = Survey(table, rate=context.rate, shortest=int(augment.needed_lengths(needed, fastest)[0]))
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
     if note := survey.note(where, strict=context.strict):
         context.notes.append(note)
     return Clips(table, survey, rate=context.rate, longest=longest)
 
 
-def crops(
-    waveforms: Sequence[np.ndarray],
-    longest: int,
-    *,
-    positions: np.ndarray | None = None,
-    speeds: np.ndarray | None = None,
-) -> list[np.ndarray]:
-    """Waveforms cut to `longest` samples (0: as they are), at `positions` (B,) in [0, 1) of where a cut may begin.
+def crops(clips: Any, rows: np.ndarray, *, speeds: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
+    """The first sample and the number of samples of what is heard of each recording, int64 (B, 2).
 
-    Without positions the beginning stays. With `speeds` (B,) they are played so fast, and are then so long.
+    Args:
+        clips: `Clips`, of whose recordings as much is heard as is played in `longest` samples (0: all of it).
+        rows: their numbers, (B,).
+        speeds: at which they are played, (B,).
+        positions: in [0, 1) of where a crop may begin, (B,); None for the beginning.
     """
-    speeds = np.ones(len(waveforms)) if speeds is None else speeds
-    begins = crop_begins(waveforms, longest, np.zeros(len(waveforms)) if positions is None else positions, speeds)
-    if not longest:
-        return [augment.played(waveform, speed) for waveform, speed in zip(waveforms, speeds, strict=True)]
-    ends = begins + augment.needed_lengths(longest, speeds)
-    rows = zip(waveforms, begins, ends, speeds, strict=True)
-    return [augment.played(waveform[begin:end], speed)[:longest] for waveform, begin, end, speed in rows]
+    whole = clips.whole[rows]
+    counts = np.minimum(augment.needed_lengths(clips.longest, speeds), whole) if clips.longest else whole
+    begins = np.zeros(len(rows)) if positions is None else positions * (whole - counts + 1)
+    return np.stack([begins.astype(np.int64), counts], axis=1)
 
 
-def crop_begins(waveforms: Sequence[np.ndarray], longest: int, positions: np.ndarray, speeds: np.ndarray) -> np.ndarray:
-    """The first sample of each crop in its recording, int64 (B,)."""
-    lengths = np.fromiter((len(waveform) for waveform in waveforms), dtype=np.int64, count=len(waveforms))
-    spare = np.maximum(lengths - augment.needed_lengths(longest, speeds), 0)
-    begins: np.ndarray = (positions * (spare + 1)).astype(np.int64)
-    return begins if longest else np.zeros_like(begins)
+def heard(clips: Any, rows: np.ndarray, parts: np.ndarray, speeds: np.ndarray) -> list[np.ndarray]:
+    """The waveforms of `crops` as they are played, each of `clips.longest` samples at most."""
+    waveforms = zip(clips.waveforms(rows, parts), speeds, strict=True)
+    return [augment.played(waveform, speed)[: clips.longest or None] for waveform, speed in waveforms]
 
 
 def heard_lengths(clips: Any, settings: AugmentConfig, seed: int, epoch: int) -> np.ndarray:
@@ -172,5 +169,8 @@ def context_of(name: str, backbone: BackboneConfig, **common: Any) -> SpeechCont
     config = load_config(name, backbone, None)
     inner = getattr(config, "backbone_config", config)
     if not is_speech(inner):
-        raise ModelError(f"{name} is a {inner.model_type}, which hears nothing: name a speech model")
+        raise ModelError(
+            f"{name} is a {inner.model_type}: it hears nothing, or in a way that is not known here: name a net with "
+            "convolutions on samples (wav2vec2, hubert, wavlm, data2vec-audio, sew, ...), a whisper or one of ours"
+        )
     return SpeechContext(extractor=extractors.load(name, backbone), backbone=inner, **common)

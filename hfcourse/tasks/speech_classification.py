@@ -122,16 +122,23 @@ class SpeechTask(Task):
 
         return heard_lengths(self.splits[split], self.config.augment, self.context.seed, epoch)
 
+    def expect(self, rows: np.ndarray, *, epoch: int) -> None:
+        from hfcourse.data.augment import speeds
+        from hfcourse.tasks.sound import crops
+
+        source, played = self.splits["train"], speeds(self.config.augment, self.context.seed, epoch, rows)
+        source.expect(rows, crops(source, rows, speeds=played))
+
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         import numpy as np
 
         from hfcourse.data.augment import speeds
-        from hfcourse.tasks.sound import crops, inputs_of, masks_of, states_in
+        from hfcourse.tasks.sound import crops, heard, inputs_of, masks_of, states_in
 
         source, settings = rows[0]["source"], self.config.augment
         numbers = np.array([row["row"] for row in rows])
         played = speeds(settings, self.context.seed, epoch, numbers)
-        batch = inputs_of(crops(source.waveforms(numbers), source.longest, speeds=played), self.context)
+        batch = inputs_of(heard(source, numbers, crops(source, numbers, speeds=played), played), self.context)
         states = states_in(batch, self.context)
         masks = masks_of(settings, self.context, numbers, states, epoch=epoch)
         return batch | masks | self._labels(rows, states, played)

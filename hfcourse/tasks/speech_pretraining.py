@@ -13,7 +13,9 @@ from hfcourse.tasks.base import Batch, Row, SpeechContext, Task
 if TYPE_CHECKING:
     import numpy as np
 
+    from hfcourse.data.clips import Clips
     from hfcourse.objectives.base import Objective
+    from hfcourse.objectives.speech.base import Draws
 
 _CROPS = 0
 """Stream of draws; the objective's own begin at 1."""
@@ -76,7 +78,7 @@ class SpeechPretraining(Task):
             speeds = config.augment.speeds if split == "train" else ()
             where = f"{config.data}, {split}"
             found[split] = clips_of(table, where, context, longest=config.longest, speeds=speeds)
-        self.splits = found
+        self.splits: dict[str, Clips] = found
         self._objective.prepare(found, context)
 
     @property
@@ -88,25 +90,34 @@ class SpeechPretraining(Task):
 
         return heard_lengths(self.splits[split], self.config.augment, self.context.seed, epoch)
 
+    def expect(self, rows: np.ndarray, *, epoch: int) -> None:
+        source = self.splits["train"]
+        source.expect(rows, self._crops(source, rows, epoch)[1])
+
+    def _crops(self, source: Clips, rows: np.ndarray, epoch: int) -> tuple[Draws, np.ndarray]:
+        """What is drawn for rows of a split, and which part of each is heard, (B, 2)."""
+        from hfcourse.data.augment import speeds
+        from hfcourse.objectives.speech.base import Draws
+        from hfcourse.tasks.sound import crops
+
+        draws = Draws(self.context.seed, epoch, rows, source)
+        positions = draws(_CROPS, 1)[:, 0] if epoch >= 0 else None
+        played = speeds(self.config.augment, self.context.seed, epoch, rows)
+        parts = crops(source, rows, speeds=played, positions=positions)
+        return replace(draws, begins=parts[:, 0], speeds=played), parts
+
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         import numpy as np
         import torch
 
-        from hfcourse.data.augment import speeds
-        from hfcourse.objectives.speech.base import Draws
-        from hfcourse.tasks.sound import crop_begins, crops, inputs_of, states_in
+        from hfcourse.tasks.sound import heard, inputs_of, states_in
 
         source = rows[0]["source"]
-        numbers = np.array([row["row"] for row in rows])
-        draws = Draws(self.context.seed, epoch, numbers, source)
-        positions = draws(_CROPS, 1)[:, 0] if epoch >= 0 else np.zeros(len(rows))
-        played = speeds(self.config.augment, self.context.seed, epoch, numbers)
-        whole = source.waveforms(numbers)
-        draws = replace(draws, begins=crop_begins(whole, source.longest, positions, played), speeds=played)
-        heard = crops(whole, source.longest, positions=positions, speeds=played)
+        draws, parts = self._crops(source, np.array([row["row"] for row in rows]), epoch)
+        waveforms = heard(source, draws.rows, parts, np.asarray(draws.speeds))
         if self._objective.alters:
-            heard = self._objective.alter(heard, draws)
-        batch = inputs_of(heard, self.context)
+            waveforms = self._objective.alter(waveforms, draws)
+        batch = inputs_of(waveforms, self.context)
         states = states_in(batch, self.context)
         drawn = {"states": states, **self._objective.draw(states, draws)}
         return batch | {name: torch.from_numpy(values) for name, values in drawn.items()}

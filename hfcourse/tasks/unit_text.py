@@ -175,7 +175,7 @@ def _units_of(net: Any, clips: Clips, context: SpeechContext) -> Iterator[list[i
 
     device = next(net.parameters()).device
     for rows in plan(clips.lengths, examples=64, tokens=_FRAMES_AT_ONCE, shuffle=False, bucket=False):
-        batch = inputs_of(crops(clips.waveforms(rows), clips.longest), context)
+        batch = inputs_of(clips.waveforms(rows, crops(clips, rows, speeds=np.ones(len(rows)))), context)
         inputs = {name: batch[name].to(device) for name in ("input_values", "attention_mask") if name in batch}
         with torch.no_grad():
             units = net.units(**inputs).cpu()

@@ -11,6 +11,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from hfcourse.data.audio import Part, UnreadableAudio, decode, fault, header, resampled_length
+from hfcourse.errors import DataError
 from tests.sounds import RATE, cell, tone
 
 
@@ -54,6 +55,37 @@ def test_a_part_of_a_file(tmp_path: Path) -> None:
     assert len(decode(Part.of(row | {"duration": 0.0}), RATE)) == 12_000
     with pytest.raises(UnreadableAudio, match=r"ends at 1.00 s, before the part that begins at 3.00 s"):
         decode(Part.of(row | {"start": 3.0}), RATE)
+
+
+@pytest.mark.parametrize("own_rate", [8000, 16_000, 22_050, 44_100])
+def test_some_samples_are_those_of_the_whole(own_rate: int, tmp_path: Path) -> None:
+    """From the first ones to the last, of a part and of two channels; and no more is read."""
+    samples = np.stack([tone(300, 3.0, rate=own_rate), tone(900, 3.0, rate=own_rate, seed=1)], axis=1)
+    soundfile.write(tmp_path / "a.wav", samples, own_rate)
+    cut = Part(path=str(tmp_path / "a.wav"), start=0.25, duration=2.5)
+    whole = decode(cut, RATE)
+    for begin, count in ((0, 500), (7, 1), (12_345, 8000), (len(whole) - 300, 300)):
+        found = decode(cut, RATE, begin, count)
+        if own_rate == RATE:
+            assert np.array_equal(found, whole[begin : begin + count])
+        np.testing.assert_allclose(found, whole[begin : begin + count], atol=1e-6)
+
+
+def test_columns_that_cut_hold_seconds() -> None:
+    """A length alone cuts nothing: many tables tell one, rounded or in other units."""
+    row = {"audio": cell(tone(300, 1.0))}
+    assert (
+        len(decode(Part.of(row | {"duration": "0.7 s"}), RATE))
+        == len(decode(Part.of(row | {"start": 9}), RATE))
+        == RATE
+    )
+    assert len(decode(Part.of(row | {"start": "0.25", "duration": "0.5"}), RATE)) == 8000
+    assert len(decode(Part.of(row | {"start": None, "duration": None}), RATE)) == RATE
+    for wrong in ("00:01:02", -1.0, float("nan")):
+        with pytest.raises(
+            DataError, match=rf"column 'start' holds '{wrong}': .* write numbers, or rename the columns"
+        ):
+            Part.of(row | {"start": wrong, "duration": 0.5})
 
 
 def test_what_is_no_audio_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any
 
 import datasets
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from hfcourse.data import audio
-from hfcourse.data.clips import Clips, Survey
+from hfcourse.data import clips as module
+from hfcourse.data.clips import Clips, Survey, survey
 from hfcourse.errors import DataError
 from tests.sounds import RATE, cell, tone
 
@@ -57,9 +60,9 @@ def test_what_is_expected_is_decoded_once(table: datasets.Dataset, monkeypatch: 
     found, calls = clips(table), []
     true = audio.decode
 
-    def counted(part: Any, rate: int) -> np.ndarray:
+    def counted(part: Any, rate: int, *cut: int) -> np.ndarray:
         calls.append(part.path)
-        return true(part, rate)
+        return true(part, rate, *cut)
 
     monkeypatch.setattr(audio, "decode", counted)
     found.expect([0, 1])
@@ -69,3 +72,38 @@ def test_what_is_expected_is_decoded_once(table: datasets.Dataset, monkeypatch: 
     found.expect([3])  # plans change: what nobody asks for is dropped
     found.waveforms([3])
     assert found._ahead == {}
+
+
+def test_parts_are_read_alone(table: datasets.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, asked, true = clips(table, longest=0.45), [], audio.decode
+    whole = found.waveforms(range(4))
+
+    def noted(*how: Any) -> np.ndarray:
+        asked.append(how[2:])
+        return true(*how)
+
+    monkeypatch.setattr(audio, "decode", noted)
+    parts = np.array([[0, 4800], [500, 7200]])  # all of the first, a part of the third
+    found.expect([0, 2], parts)
+    first, third = found.waveforms([0, 2], parts)
+    assert sorted(asked) == [(0, 0), (500, 7200)] and found._ahead == {}
+    assert np.array_equal(first, whole[0]) and np.array_equal(third, whole[2][500:7700])
+
+
+def test_long_recordings_are_surveyed_one_at_a_time(table: datasets.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, most, true = [0], [0], audio.decode
+
+    def slow(part: Any, rate: int) -> np.ndarray:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        now[0] -= 1
+        return true(part, rate)
+
+    monkeypatch.setattr(audio, "decode", slow)
+    rows = table.select([0, 2, 4, 5]).to_dict()
+    for longest, at_once in ((0.1, 1), (600, os.cpu_count())):
+        monkeypatch.setattr(module, "_LONG", longest)
+        most[0] = 0
+        assert survey(rows, rate=RATE, shortest=400, column="audio")["fault"] == [""] * 4
+        assert most[0] == min(4, at_once or 1)

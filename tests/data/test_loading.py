@@ -12,6 +12,7 @@ import pytest
 
 from hfcourse.data.loading import builders, column, conll_builder, is_builder, is_squad_file, labels_of, load, split_of
 from hfcourse.errors import DataError
+from tests.sounds import RATE, cell, tone
 
 
 def table(path: Path, *texts: str) -> Path:
@@ -212,3 +213,15 @@ def test_the_call_is_in_reach_from_the_package(tmp_path: Path) -> None:
 
     assert texts(table(tmp_path / "rows.csv", "a")) == {"train": ["a"]}
     assert hfcourse.data.load is load
+
+
+def test_recordings_are_kept_as_bytes(tmp_path: Path) -> None:
+    """As the Hub has them, columns of the library's own kind: to decode them it would want a package of its own."""
+    cells = [cell(tone(300, 0.1)), cell(tone(500, 0.1))]
+    table = datasets.Dataset.from_dict({"audio": cells, "audio_pair": cells[::-1], "label": ["a", "b"]})
+    for name in ("audio", "audio_pair"):
+        table = table.cast_column(name, datasets.Audio(sampling_rate=RATE))
+    table.to_parquet(tmp_path / "train.parquet")
+    assert isinstance(datasets.Dataset.from_parquet(str(tmp_path / "train.parquet")).features["audio"], datasets.Audio)
+    found = load(str(tmp_path))["train"]
+    assert [row["audio"] for row in found] == [row["audio_pair"] for row in found][::-1] == cells

@@ -320,14 +320,17 @@ def test_queries_are_said_in_what_they_match() -> None:
 def test_trials_are_labelled_by_who_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(row["audio_pair"] is None and row["label"] == -1 for row in rows("verification", "train"))
     said: list[str] = []
+    sentences: list[str] = []
     say = Studio.say
 
     def noted(studio: Studio, text: str, speaker: Speaker, **more: Any) -> Any:
         said.append(speaker.name)
+        sentences.append(text)
         return say(studio, text, speaker, **more)
 
     monkeypatch.setattr(Studio, "say", noted)
     made = list(spoken.made("verification", "dev", 12))
+    assert {split_of(text) for text in sentences[-24:]} == {"dev"}, "what is said in train says nothing here"
     pairs = [said[-24:][k : k + 2] for k in range(0, 24, 2)]
     assert [row["label"] == "same" for row in made] == [one == other for one, other in pairs]
     assert [row["speaker"] for row in made] == [one for one, _ in pairs]

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -23,7 +24,7 @@ from hfcourse.objectives.speech.base import Draws
 from hfcourse.objectives.speech.settings import HuBERT
 from hfcourse.peft_settings import PeftSettings
 from hfcourse.run_folder import RunFolder
-from hfcourse.tasks.sound import context_of, crops, heard_lengths
+from hfcourse.tasks.sound import context_of, crops, heard, heard_lengths
 from hfcourse.tasks.speech_classification import SpeechClassificationConfig, SpeechFramesConfig, SpeechTask
 from hfcourse.tasks.speech_pretraining import SpeechPretrainingConfig
 from tests import sounds
@@ -77,11 +78,20 @@ def test_batches_are_planned_by_what_is_heard(data: Path) -> None:
 
 def test_a_crop_holds_what_is_played_of_it() -> None:
     waves = [np.arange(1000, dtype=np.float32), np.arange(300, dtype=np.float32)]
-    found = crops(waves, 400, positions=np.array([0.5, 0.5]), speeds=np.array([2.0, 2.0]))
+
+    def cut(speed: float) -> list[np.ndarray]:
+        def waveforms(rows: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
+            return [waves[row][begin : begin + count] for row, (begin, count) in zip(rows, parts, strict=True)]
+
+        clips = SimpleNamespace(whole=np.array([1000, 300]), longest=400, waveforms=waveforms)
+        rows, speeds = np.arange(2), np.full(2, speed)
+        return heard(clips, rows, crops(clips, rows, speeds=speeds, positions=np.array([0.5, 0.5])), speeds)
+
+    found = cut(2.0)
     assert [len(wave) for wave in found] == [400, 150]
     # 800 samples of the first are heard, from (1000 - 800 + 1) / 2 on, every second one.
     assert found[0][50:350] == pytest.approx(100 + 2 * np.arange(50, 350), abs=3)
-    whole = crops(waves, 400, positions=np.array([0.5, 0.5]))
+    whole = cut(1.0)
     assert whole[0].tolist() == list(range(300, 700)) and whole[1].tolist() == list(range(300))
 
 

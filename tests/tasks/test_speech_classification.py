@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import Wav2Vec2BertConfig
 
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
@@ -79,9 +80,9 @@ def test_a_probe_learns_and_hears_each_recording_once(
 ) -> None:
     task, calls, true = build(config), [], audio.decode
 
-    def counted(part: Any, rate: int) -> np.ndarray:
+    def counted(part: Any, rate: int, *cut: int) -> np.ndarray:
         calls.append(part.path)
-        return true(part, rate)
+        return true(part, rate, *cut)
 
     monkeypatch.setattr(audio, "decode", counted)
     scores = run(task, tmp_path / "run")
@@ -130,6 +131,20 @@ def test_wrong_data_is_named(build: Callable[..., SpeechTask], tmp_path: Path) -
         build(SpeechClassificationConfig, label="speaker")
     with pytest.raises(ModelError, match="bert-tiny is a preset that reads text: name a speech model"):
         build(SpeechClassificationConfig, model="bert-tiny")
+
+
+def test_a_net_that_hears_otherwise_is_refused(tmp_path: Path) -> None:
+    """Frames as its extractor makes them tell nobody here how many states so many samples have."""
+    Wav2Vec2BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"is a wav2vec2-bert: .* not known here: name a net with convolutions"):
+        context_of(str(tmp_path), BackboneConfig())
+
+
+def test_cuts_that_are_no_seconds_are_refused(tmp_path: Path) -> None:
+    rows = {**sounds.labelled(4, 0), "start": ["00:01:02"] * 4, "duration": [0.2] * 4}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r", train: column 'start' holds '00:01:02': .* the seconds"):
+        SpeechClassificationConfig(data=str(tmp_path)).build(context_of("fbank", BackboneConfig()))
 
 
 def test_phones_out_of_order_are_refused(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ class FramesModel(PreTrainedModel):  # type: ignore[misc]
             self.encoder = GRULayers(config.hidden_size, config.num_hidden_layers, config.hidden_dropout_prob)
         elif config.layers != "none":
             self.encoder = AutoModel.from_config(config.inner())
+            self.encoder.set_input_embeddings(None)  # frames are no tokens, and a table that learns nothing waits
         if config.layers == "sinusoidal":
             self.encoder.pooler = None  # no shared head reads one
         self.post_init()
@@ -250,7 +251,15 @@ class GRULayers(nn.Module):
         states: Any = inputs_embeds
         every: list[Any] = [inputs_embeds]
         for number, layer in enumerate(self.layers):
-            found, _ = layer(self.dropout(states))
+            found = self._through(layer, self.dropout(states))
             states = found if number == 0 else states + found
             every.append(states)
         return BaseModelOutput(last_hidden_state=states, hidden_states=tuple(every) if output_hidden_states else None)
+
+    @staticmethod
+    def _through(layer: Any, states: Tensor) -> Tensor:
+        """On a GPU in the layer's own precision: under autocast cuDNN would take fp16, whatever was asked for."""
+        if states.device.type != "cuda":
+            return layer(states)[0]  # type: ignore[no-any-return]
+        with torch.autocast("cuda", enabled=False):
+            return layer(states.to(layer.weight_ih_l0.dtype))[0]  # type: ignore[no-any-return]

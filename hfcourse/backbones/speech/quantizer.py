@@ -85,7 +85,7 @@ class KMeansQuantizer(nn.Module):
     COMMITMENT = 0.25
     """How strongly states are drawn to their entries, beside entries to their states."""
     PATIENCE = 10
-    """An entry that was not chosen in so many forward passes becomes a state."""
+    """An entry that was not chosen in so many steps becomes a state."""
 
     def __init__(self, hidden: int, *, groups: int, codes: int) -> None:
         """Codebooks of `codes` entries for each of `groups` parts of a state of width `hidden`."""
@@ -93,9 +93,9 @@ class KMeansQuantizer(nn.Module):
         self.groups, self.codes = groups, codes
         self.project = nn.Linear(hidden, hidden, bias=False)
         self.codebook = nn.Parameter(F.layer_norm(torch.randn(groups, codes, hidden // groups), (hidden // groups,)))
-
-        # Forward passes in training since each entry was chosen last.
+        # Steps since each entry was chosen last.
         self.register_buffer("idle", torch.full((groups, codes), self.PATIENCE))
+        self._noted: tuple[Tensor, Tensor] | None = None
 
     def forward(self, states: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Entries (B, S, H) for states (B, S, H), the perplexity of their use summed over groups, and the loss.
@@ -111,7 +111,7 @@ class KMeansQuantizer(nn.Module):
         if mask is not None:
             used, losses = used[mask].unsqueeze(0), losses[mask]
         if self.training:
-            self._revive(used.flatten(0, 1).amax(dim=0) > 0, parts.flatten(0, 1) if mask is None else parts[mask])
+            self._note(used.flatten(0, 1).amax(dim=0) > 0, parts.flatten(0, 1) if mask is None else parts[mask])
         passed = parts + (entries - parts).detach()
         return passed.flatten(2).to(states.dtype), perplexity(used.flatten(0, 1).mean(dim=0)), losses.mean()
 
@@ -126,14 +126,22 @@ class KMeansQuantizer(nn.Module):
         return F.layer_norm(parts, parts.shape[-1:])
 
     @torch.no_grad()
-    def _revive(self, chosen: Tensor, parts: Tensor) -> None:
-        """Entries that `chosen` (groups, codes) has left out for long become drawn `parts` (N, groups, H / groups).
+    def _note(self, chosen: Tensor, parts: Tensor) -> None:
+        """Which entries were `chosen` (groups, codes), and a few of `parts` (N, groups, H / groups) for the rest."""
+        drawn = parts[torch.randint(len(parts), (self.codes,), device=parts.device)].transpose(0, 1)
+        self._noted = (chosen if self._noted is None else chosen | self._noted[0], drawn)
 
-        Of several processes the first decides for all.
+    @torch.no_grad()
+    def revive(self) -> None:
+        """After a step: entries that no state of any forward pass has chosen for long become states.
+
+        Of several processes the first decides for all: here, as each may have its own number of passes.
         """
+        if self._noted is None:
+            return
+        (chosen, drawn), self._noted = self._noted, None
         self.idle.copy_(torch.where(chosen, 0, self.idle + 1))
         dead = self.idle >= self.PATIENCE
-        drawn = parts[torch.randint(len(parts), (self.codes,), device=parts.device)].transpose(0, 1)
         self.codebook.copy_(torch.where(dead[..., None], drawn, self.codebook))
         self.idle.masked_fill_(dead, 0)
         if torch.distributed.is_initialized():

@@ -73,7 +73,7 @@ class UnitsModel(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: UnitsConfig) -> None:
         super().__init__(config)
         front = ConvConfig(**{**config.front, "context": "none"})
-        self.front = ConvModel(front)
+        self.front = ConvModel(front).requires_grad_(False)
         self.bert: Any = AutoModel.from_config(AutoConfig.for_model(**config.bert))
         self.bert.pooler = None  # no shared head reads one
         # Which token of the BERT a unit is.
@@ -109,7 +109,7 @@ class UnitsModel(PreTrainedModel):  # type: ignore[misc]
     def train(self, mode: bool = True) -> Self:
         """What makes the units stays as it is."""
         super().train(mode)
-        self.front.eval()
+        self.front.eval().requires_grad_(False)  # loading makes new parameters, and ends here
         return self
 
     def forward(

@@ -22,7 +22,7 @@ from hfcourse.data.overlap import coloured_noise, overlapped
 from hfcourse.data.spans import meeting_spans
 from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
-from hfcourse.objectives.speech.base import Draws, SpeechObjective, states_of
+from hfcourse.objectives.speech.base import Draws, SpeechObjective, keep_samples_constant, states_of
 from hfcourse.peft.wrap import unwrapped
 from hfcourse.weights import quiet
 
@@ -99,7 +99,7 @@ class MaskedClusters(SpeechObjective):
         config = inner.config
         if not hasattr(inner, "masked_spec_embed") or not getattr(config, "apply_spec_augment", True):
             raise ConfigError(f"{self.settings.kind} masks states: take a hubert, wavlm or wav2vec2 net that can")
-        self.leaves_out = bool(getattr(config, "layerdrop", 0.0))
+        keep_samples_constant(inner)
         self.codes = ClusterCodes(
             config.hidden_size, self.clusters, size=self.settings.code_size, temperature=self.settings.temperature
         )

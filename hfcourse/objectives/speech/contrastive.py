@@ -66,7 +66,6 @@ class Contrastive(SpeechObjective):
         config, self.quantizer = inner.config, inner.quantizer
         config.num_negatives, config.diversity_loss_weight = self.settings.negatives, self.settings.diversity
         config.contrastive_logits_temperature = self.settings.temperature
-        self.leaves_out = config.layerdrop > 0
         keep_samples_constant(inner.base_model)
         self.begin(0)
 

@@ -73,7 +73,6 @@ class Distill(SpeechObjective):
             )
             for _ in self.layers
         )
-        self.leaves_out = getattr(ours, "layerdrop", 0.0) > 0
 
     def modules_to_train(self) -> list[nn.Module]:
         return [self.heads]

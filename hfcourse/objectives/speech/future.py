@@ -120,6 +120,8 @@ class ContrastiveFuture(SpeechObjective):
     def after_step(self, step: int) -> None:
         if isinstance(self.quantizer, GumbelQuantizer):
             self.quantizer.cool(step)
+        elif self.quantizer is not None:
+            self.quantizer.revive()
 
     def collapse(self, logs: Mapping[str, float]) -> str:
         gap = logs.get("future/positive", 1.0) - logs.get("future/negative", 0.0)

@@ -73,7 +73,6 @@ class Teacher(SpeechObjective):
         # A random head foretells noise, and what its first gradients teach the net is to say the same of every state.
         nn.init.zeros_(self.head_module.weight)
         nn.init.zeros_(self.head_module.bias)
-        self.leaves_out = config.layerdrop > 0
 
     def modules_to_train(self) -> list[nn.Module]:
         """The head, and the teacher, which no optimizer steps but checkpoints keep."""

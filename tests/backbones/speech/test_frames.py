@@ -12,6 +12,7 @@ import torchaudio
 from transformers import AutoConfig, AutoModel
 
 from hfcourse.backbones.speech.features import KaldiMel, LogMel, normalised, stacked
+from hfcourse.backbones.speech.frames import GRULayers
 from hfcourse.backbones.speech.nets import FramesConfig, FramesModel
 from hfcourse.backbones.speech.rate import is_speech, shortest, state_counts, stride
 from hfcourse.model import quiet
@@ -147,3 +148,19 @@ def test_text_models_hear_nothing() -> None:
     assert not is_speech(AutoConfig.for_model("bert"))
     with pytest.raises(ValueError, match="bert: no convolutions"):
         state_counts(AutoConfig.for_model("bert"), 16_000)
+
+
+@pytest.mark.gpu
+def test_gru_layers_take_no_fp16_under_autocast() -> None:
+    """bf16 is trained without a scale for the loss, and gradients of fp16 need one."""
+    torch.manual_seed(0)
+    layers, states = GRULayers(16, 2, 0.0).cuda(), torch.randn(2, 9, 16, device="cuda")
+    gradients = []
+    for precision in (torch.float32, torch.bfloat16):
+        with torch.autocast("cuda", precision, enabled=precision is torch.bfloat16):
+            found = layers(states).last_hidden_state
+        assert found is not None and found.dtype == torch.float32
+        gradients.append(torch.autograd.grad((1e7 * found).sum(), list(layers.parameters())))
+    for mine, plain in zip(*gradients, strict=True):
+        assert mine.isfinite().all()
+        torch.testing.assert_close(mine, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))

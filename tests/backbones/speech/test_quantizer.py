@@ -89,6 +89,7 @@ def test_entries_that_nobody_chooses_become_states() -> None:
     states[0, 5:] = 1000.0
     before = net.codebook.detach().clone()
     _, few, _ = net(states, mask)
+    net.revive()
     chosen = [set(group.unique().tolist()) for group in net.indices(states)[mask].T]
     assert float(few) < 4, "these states have much in common"
     parts = net._parts(states)[mask]
@@ -101,11 +102,13 @@ def test_entries_that_nobody_chooses_become_states() -> None:
     held = net.train().codebook.detach().clone()
     for _ in range(net.PATIENCE - 1):
         net(states[1:, :1], None)
+        net.revive()
     assert torch.equal(net.codebook, held)
     again = kmeans().train()
     fill(again, tensors_of(net))
     for one in (net, again):  # patience is kept in checkpoints
         one(states[1:, :1], None)
+        one.revive()
         assert not torch.equal(one.codebook, held)
         assert (one.codebook[0] - parts[5, 0]).abs().amax(dim=-1).lt(1e-5).sum() >= 4
 
@@ -154,3 +157,23 @@ def test_the_temperature_cools_to_its_end_and_is_kept_in_checkpoints() -> None:
     assert torch.equal(again.temperature, net.temperature)
     net.cool(1000)
     assert float(net.temperature) == 0.5
+
+
+def test_processes_with_different_numbers_of_passes_exchange_once_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry is in use where any pass of the step chose it, and a pass waits for no other process."""
+    exchanged: list[int] = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda tensor, source: exchanged.append(source))
+    net, states = kmeans().train(), torch.randn(6, 1, 12)
+    chosen = [set(group.unique().tolist()) for group in net.indices(states).flatten(0, 1).T]
+    before = net.codebook.detach().clone()
+    for one in states:
+        net(one[None], None)
+    assert not exchanged and torch.equal(net.codebook, before)
+    net.revive()
+    net.revive()  # nothing has passed since
+    assert exchanged == [0, 0]  # entries, and how long they have been idle
+    for group, used in enumerate(chosen):
+        assert 1 < len(used) < 5 and not net.idle[group].any()
+        assert all(torch.equal(net.codebook[group, code], before[group, code]) for code in used)
+        assert not any(torch.equal(net.codebook[group, code], before[group, code]) for code in {*range(5)} - used)

@@ -27,7 +27,8 @@ def parts(request: pytest.FixtureRequest) -> tuple[ConvModel, PreTrainedModel, A
     torch.manual_seed(0)
     shape: dict[str, Any] = {"conv_kernel": [10, 8], "conv_stride": [5, 4], "conv_dim": [16, 16]}
     front = ConvModel(ConvConfig(**shape, context="conv", context_kernel=[3], quantizer="kmeans", groups=2, codes=4))
-    front.train()(torch.randn(2, 600))  # the codebook begins
+    front.train()(torch.randn(2, 600))
+    front.quantizer.revive()  # the codebook begins
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = AutoConfig.for_model(request.param, vocab_size=FIRST + 16, pad_token_id=PAD, **sizes)
     bert = AutoModel.from_config(config)
@@ -76,6 +77,8 @@ def test_saved_found_and_used_under_a_head(parts: tuple[ConvModel, PreTrainedMod
     batch = {"input_values": samples, "sample_counts": torch.tensor([300, 300]), "labels": torch.tensor([0, 1])}
     headed(**batch).loss.backward()
     learned = {name for name, parameter in headed.named_parameters() if parameter.grad is not None}
+    assert learned == {name for name, parameter in headed.named_parameters() if parameter.requires_grad}
+    assert not any(parameter.requires_grad for parameter in again.front.parameters())
     assert any(name.startswith("backbone.bert.") for name in learned)
     assert not any(name.startswith("backbone.front.") for name in learned), "what makes units does not learn"
     assert not headed.backbone.front.training  # type: ignore[union-attr]

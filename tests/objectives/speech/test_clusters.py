@@ -110,7 +110,12 @@ def test_the_loss_is_that_of_a_plain_reference(kind: str, norm: str, unmasked: f
     task = task_of(data, method)
     objective = bound(task, model)
     batch = batch_of(task, [3, 0, 6])
+    learned: list[bool] = []
+    model.feature_extractor.conv_layers[0].register_forward_pre_hook(
+        lambda _, given: learned.append(given[0].requires_grad)
+    )
     output = objective(model, batch, need_logits=False)
+    assert learned == [False]  # nobody reads a gradient of samples
     assert output.losses.keys() == ({"masked", "unmasked"} if unmasked else {"masked"})
     trained, as_plain = ([*net.parameters(), *objective.codes.parameters()] for net in (model, theirs))
     total = sum(objective.weights.get(term, 1.0) * loss for term, loss in output.losses.items())

@@ -12,6 +12,7 @@ import torch
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
 from hfcourse.backbones.speech.nets import FramesConfig, FramesModel
+from hfcourse.engine.evaluate import evaluate
 from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
 from hfcourse.engine.step import Steps
@@ -188,6 +189,16 @@ def test_the_loss_falls(name: str, data: Path, tmp_path: Path) -> None:
     assert log[-1]["loss"] < share * log[0]["loss"] and scores["dev"]["loss"] < share * log[0]["loss"]
     assert log[0]["audio_seconds"] > 0 and "frames/spread" in log[-1]
     assert isinstance(models.load(run.path), FramesModel)
+
+
+@pytest.mark.parametrize("name", ["vq_apc", "tera"])
+def test_a_net_is_judged_the_same_twice(name: str, data: Path, tmp_path: Path) -> None:
+    model, task, config, _ = start(name, data, tmp_path / "run")
+    objective = task.objective
+    objective.bind(model)
+    first, second = (evaluate(model, task, "train", batch=config.batch, objective=objective) for _ in range(2))
+    assert first.scores == second.scores
+    assert model.training and all(module.training for module in objective.modules_to_train())
 
 
 def test_a_collapse_stops_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,8 @@ def test_a_batch_is_the_sum_of_its_parts(name: str) -> None:
     """However it is cut and padded, and with a row too short for any question."""
     model, objective = bound(name)
     if name == "kmeans":
-        objective(model, batch_of(objective, model, WAVES, [0, 1, 2, 3, 4]), need_logits=False)  # the codebook begins
+        objective(model, batch_of(objective, model, WAVES, [0, 1, 2, 3, 4]), need_logits=False)
+        objective.after_step(1)  # the codebook begins
     whole = gradients(model, objective, [(WAVES, [0, 1, 2, 3, 4])])
     cut = gradients(model, objective, [(WAVES[:2], [0, 1]), (WAVES[2:4], [2, 3]), (WAVES[4:], [4])])
     for one, other in zip(whole, cut, strict=True):
@@ -211,3 +212,12 @@ def test_nets_that_do_not_fit_are_refused() -> None:
     for wrong in ({"steps": 0}, {"negatives": 0}):
         with pytest.raises(ConfigError, match="is 0: it must be 1 or more"):
             CPC(**wrong)
+
+
+def test_entries_that_nobody_chooses_become_states_after_a_step() -> None:
+    model, objective = bound("kmeans")
+    before = model.quantizer.codebook.detach().clone()
+    objective(model.train(), batch_of(objective, model, WAVES, [0, 1, 2, 3, 4]), need_logits=False)
+    assert torch.equal(model.quantizer.codebook, before)
+    objective.after_step(1)
+    assert not torch.equal(model.quantizer.codebook, before)
