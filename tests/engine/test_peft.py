@@ -147,7 +147,7 @@ def test_a_frozen_backbone_runs_once(
             lambda m, args, rows=rows: rows.append(len(args[0]))
         )
         if name == "always":
-            monkeypatch.setattr(frozen, "_is_frozen", lambda model: False)
+            monkeypatch.setattr(frozen, "frozen_backbone", lambda model: None)
         runs[name] = new_run(tmp_path / name)
         fit(model, task(), config, runs[name])
         hook.remove()
@@ -256,7 +256,7 @@ def test_a_frozen_decoder_runs_once(family: str, tmp_path: Path, monkeypatch: py
                 if isinstance(getattr(module, key, None), float):
                     setattr(module, key, 0.0)
         if name == "always":
-            monkeypatch.setattr(frozen, "_is_frozen", lambda model: False)
+            monkeypatch.setattr(frozen, "frozen_backbone", lambda model: None)
         run = new_run(tmp_path / name)
         fit(model, task, config, run)
         losses.append([record["loss"] for record in run.read_log()])
