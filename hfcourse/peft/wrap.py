@@ -84,9 +84,8 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> Any:
     Raises:
         ModelError: it is an adapter for another backbone, or damaged.
     """
-    known = Path(folder) / TRAINED_ON
     model.__dict__["fingerprint"] = found = fingerprint(model)
-    if known.is_file() and found and found != json.loads(known.read_text())["fingerprint"]:
+    if found and _trained_on(Path(folder)) not in {"", found}:
         raise ModelError(
             f"{folder}: this adapter was trained on other weights than its backbone has now: put the old ones back, or "
             "train it again"
@@ -105,6 +104,17 @@ def load_adapter(model: PreTrainedModel, folder: str | Path) -> Any:
             f"{folder}: this adapter does not fit the {kind} it names as its backbone: {detail}"
         ) from error
     return loaded
+
+
+def _trained_on(folder: Path) -> str:
+    """The fingerprint of the backbone that an adapter was trained on; empty where it tells none."""
+    place = folder / TRAINED_ON
+    if not place.is_file():
+        return ""
+    try:
+        return str(json.loads(place.read_text())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{place}: damaged: delete it, and the adapter is taken without a look at it") from error
 
 
 def is_adapter(folder: str) -> bool:

@@ -152,6 +152,11 @@ def test_an_adapter_is_refused_by_a_backbone_that_was_trained_on(tmp_path: Path)
     changed.save_pretrained(name)
     with pytest.raises(ModelError, match="trained on other weights than its backbone has now"):
         models.load(tmp_path / "saved")
+    (tmp_path / "saved" / "trained_on.json").write_text('{"finger')
+    with pytest.raises(ModelError, match=r"trained_on\.json: damaged: delete it"):
+        models.load(tmp_path / "saved")
+    (tmp_path / "saved" / "trained_on.json").unlink()
+    assert models.load(tmp_path / "saved")
 
 
 def test_an_output_matrix_that_is_not_tied_is_no_new_head(tmp_path: Path) -> None:
