@@ -62,15 +62,15 @@ class PeftSettings:
     method: MethodName = "full"
     """full; linear (the head alone, on states computed once), bitfit (biases), ln (norms); lora, dora, rslora, adalora,
     vera, ia3; adapters: houlsby, pfeiffer, parallel, compacter, fusion; prefix, prompt, p_tuning."""
-    rank: int = 8
-    """lora and its kin: rank of an update."""
-    alpha: int = 16
-    """lora and its kin: updates count alpha / rank (rslora: alpha / sqrt(rank))."""
+    rank: int = 0
+    """lora and its kin: rank of an update; 0 for the method's own (lora, dora, rslora 16; adalora, vera 8)."""
+    alpha: int = 0
+    """lora and its kin: updates count alpha / rank (rslora: alpha / sqrt(rank)); 0 for twice the rank."""
     dropout: float = 0.0
     """lora and its kin: dropout of what goes into an update."""
     targets: tuple[str, ...] = ()
     """lora and its kin: query, key, value, attention_out, ffn_in, ffn_out, all, or names of modules; empty: the
-    method's own (query and value)."""
+    method's own (lora, dora, rslora: value and ffn_out; adalora, vera: query and value)."""
     reduction: int = 0
     """Adapters: width of the backbone / width of the bottleneck; 0 for the method's own (16; compacter 32)."""
     skip_layers: int = 0
@@ -85,10 +85,9 @@ class PeftSettings:
     """Keep the frozen backbone in 8 or 4 bits (QLoRA); needs bitsandbytes."""
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha", "tokens"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"peft.{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("reduction", "skip_layers", "drop_layers"):
+        if self.tokens <= 0:
+            raise ConfigError(f"peft.tokens is {self.tokens}: it must be above 0")
+        for name in ("rank", "alpha", "reduction", "skip_layers", "drop_layers"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"peft.{name} is {getattr(self, name)}: it must be 0 or more")
         if not 0 <= self.dropout < 1:

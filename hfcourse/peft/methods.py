@@ -82,10 +82,13 @@ def _transposed(model: nn.Module, names: list[str]) -> bool:
 
 
 def _low_rank(model: nn.Module, settings: PeftSettings, head: list[str], **more: Any) -> PeftConfig:
-    targets = target_modules(model, settings.targets or ("query", "value"), head)
+    # Values and the feed-forward's answers: on MiniLM worth more than queries and values, at the time of those, since
+    # both give states of the layer's own width (docs/LOG.md).
+    targets = target_modules(model, settings.targets or ("value", "ffn_out"), head)
+    rank = settings.rank or 16
     return peft.LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
+        r=rank,
+        lora_alpha=settings.alpha or 2 * rank,
         lora_dropout=settings.dropout,
         target_modules=targets,
         modules_to_save=head,
@@ -112,10 +115,11 @@ def _rslora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftCo
 def _adalora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """AdaLoRA: ranks shared out among the targets while it trains (arXiv 2303.10512). Steps are set by the run."""
     targets = target_modules(model, settings.targets or ("query", "value"), head)
+    rank = settings.rank or 8
     return peft.AdaLoraConfig(
-        init_r=settings.rank * 3 // 2,
-        target_r=settings.rank,
-        lora_alpha=settings.alpha,
+        init_r=rank * 3 // 2,
+        target_r=rank,
+        lora_alpha=settings.alpha or 2 * rank,
         lora_dropout=settings.dropout,
         total_step=1,
         target_modules=targets,
@@ -128,7 +132,7 @@ def _vera(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConf
     """VeRA: shared random matrices, trained scales (arXiv 2310.11454); its rank is 32 x that of the settings."""
     targets = target_modules(model, settings.targets or ("query", "value"), head)
     return peft.VeraConfig(
-        r=32 * settings.rank,
+        r=32 * (settings.rank or 8),
         vera_dropout=settings.dropout,
         target_modules=targets,
         modules_to_save=head,
