@@ -32,8 +32,26 @@ class Adapter(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """What is added to `states`."""
-        added: Tensor = self.up(self.activation(self.down(states)))
-        return added if self.scaling == 1.0 else added * self.scaling
+        inner: Tensor = self.activation(self.down(states))
+        if self.scaling == 1.0:
+            return self.up(inner)  # type: ignore[no-any-return]
+        return F.linear(inner * self.scaling, self.up.weight, self.up.bias * self.scaling)
+
+
+class NormScale(nn.Module):
+    """What an adapter changes of a norm: its answers y (..., H) become y (1 + gain) + shift."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.zeros(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+
+    def start_as_mean_of(self, others: Iterable[nn.Module]) -> None:
+        """Begin where others ended, as the norms of a fusion do."""
+        for name, mine in self.named_parameters():
+            theirs = [other.get_parameter(name).detach() for other in others]
+            if theirs:
+                mine.data.copy_(torch.stack(theirs).mean(0))
 
 
 class CompactAdapter(nn.Module):

@@ -20,7 +20,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from hfcourse.errors import ConfigError, ModelError
-from hfcourse.peft.adapters import Adapter, CompactAdapter, FusedAdapters
+from hfcourse.peft.adapters import Adapter, CompactAdapter, FusedAdapters, NormScale
 from hfcourse.peft.bottleneck_layers import (
     AfterLayer,
     AfterProjection,
@@ -28,6 +28,7 @@ from hfcourse.peft.bottleneck_layers import (
     BottleneckLayer,
     ParallelInput,
     ParallelOutput,
+    ScaledNorm,
     Switches,
 )
 from hfcourse.peft.places import Layer, layers_of, linear
@@ -50,6 +51,9 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
     activation: str = field(default="", metadata={"help": "empty: silu for houlsby, relu otherwise"})
     scaling: float = field(default=0.0, metadata={"help": "factor of what is added; 0: 4 for parallel, 1 otherwise"})
     init: str = field(default="", metadata={"help": "normal, or zero: adds nothing at first; empty: by placement"})
+    norms: bool = field(
+        default=False, metadata={"help": "learn a change of the scales and shifts of post-norm layers' norms as well"}
+    )
     skip_layers: int = field(default=0, metadata={"help": "no adapters in so many of the lowest layers (AdapterDrop)"})
     drop_layers: int = field(
         default=0,
@@ -172,7 +176,7 @@ class BottleneckModel(Tuner):
         for name in config.fuse:
             if name not in self.peft_config:
                 raise ModelError(f"fuse names {name!r}, which is not here: load that adapter into the model first")
-            for key in ("placement", "reduction_factor", "activation", "scaling", "rules", "skip_layers"):
+            for key in ("placement", "reduction_factor", "activation", "scaling", "rules", "norms", "skip_layers"):
                 theirs, ours = getattr(self.peft_config[name], key), getattr(config, key)
                 if theirs != ours:
                     raise ModelError(f"cannot fuse {name!r}: its {key} is {theirs!r}, the fusion's {ours!r}")
@@ -201,18 +205,29 @@ class BottleneckModel(Tuner):
         parameter_name: str | None = None,
     ) -> None:
         place = self._places[current_key]
-        adapter = self._make(peft_config, adapter_name, target, place) if place.carries else None
         layer = target
         if not isinstance(layer, BottleneckLayer):
             layer = place.layer_class(target, place.number, self.switches, place.channel)
-        if adapter is not None:
-            layer.add(adapter_name, adapter, inference_mode=peft_config.inference_mode)
+        if parts := self._make(peft_config, adapter_name, target, place):
+            layer.add(adapter_name, parts, inference_mode=peft_config.inference_mode)
         if layer is not target:
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)
             self._replace_module(parent, target_name, layer, target)
 
-    def _make(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> nn.Module:
+    def _make(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> dict[str, nn.Module]:
+        """What an adapter has at one place, by the attribute that holds it."""
+        parts: dict[str, nn.Module] = {}
+        if place.carries:
+            parts["bottleneck_adapters"] = self._bottleneck(config, name, target, place)
+        if config.norms and issubclass(place.layer_class, ScaledNorm):
+            scale = NormScale(place.width)
+            here = getattr(target, "bottleneck_scales", {})
+            scale.start_as_mean_of([here[one] for one in config.fuse or () if one in here])
+            parts["bottleneck_scales"] = scale
+        return parts
+
+    def _bottleneck(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> nn.Module:
         if not config.fuse:
             return self._single(config, (name, ""), place)
         here = getattr(target, "bottleneck_adapters", {})
@@ -254,8 +269,8 @@ class _Place:
 
     @property
     def carries(self) -> bool:
-        """Whether an adapter's weights lie here."""
-        return self.layer_class is not ParallelInput
+        """Whether a bottleneck's weights lie here."""
+        return self.layer_class not in {ParallelInput, ScaledNorm}
 
 
 _PLACES = {"houlsby": (AfterProjection,), "pfeiffer": (AroundNorm, AfterLayer), "parallel": (ParallelOutput,)}
@@ -268,6 +283,9 @@ def _places(model: nn.Module, config: BottleneckConfig) -> dict[str, _Place]:
         if number >= config.skip_layers:
             width = linear(_bare(model, layer.ffn_out))[1]
             found |= _of_layer(config.placement, number, layer, width)
+            if config.norms and layer.last_norm:
+                norms = layer.norms if layer.last_norm in found else (*layer.norms, layer.last_norm)
+                found |= {name: _Place(ScaledNorm, number, width) for name in norms}
     if not found:
         raise ConfigError(f"skip_layers is {config.skip_layers}: no layer is left for an adapter")
     return found

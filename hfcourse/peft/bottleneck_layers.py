@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hfcourse.errors import ModelError
-from hfcourse.peft.adapters import FusedAdapters
+from hfcourse.peft.adapters import FusedAdapters, NormScale
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Switches:
 class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     """A module of the backbone and, by name, the adapters that stand at it."""
 
-    adapter_layer_names = ("bottleneck_adapters",)
+    adapter_layer_names: tuple[str, ...] = ("bottleneck_adapters",)
 
     def __init__(self, base_layer: nn.Module, number: int, switches: Switches, channel: dict[str, Any]) -> None:
         super().__init__()
@@ -37,12 +38,19 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         self.channel = channel
         self.merged_adapters: list[str] = []
 
-    def add(self, name: str, adapter: nn.Module, *, inference_mode: bool) -> None:
-        """One more adapter, where the base layer is; the active one if it is the first."""
+    def add(self, name: str, parts: dict[str, nn.Module], *, inference_mode: bool) -> None:
+        """One more adapter, where the base layer is; the active one if it is the first.
+
+        Args:
+            name: the adapter's.
+            parts: what it has here, by the attribute (of `adapter_layer_names`) that holds its like.
+            inference_mode: whether it is frozen.
+        """
         weight = next(self.base_layer.parameters())
         dtype = weight.dtype if weight.is_floating_point() else torch.float32  # a quantised weight holds integers
-        self.bottleneck_adapters[name] = adapter.to(weight.device, dtype)
-        if len(self.bottleneck_adapters) == 1:
+        for attribute, part in parts.items():
+            getattr(self, attribute)[name] = part.to(weight.device, dtype)
+        if len(self._all_available_adapter_names()) == 1:
             self.set_adapter(name, inference_mode=inference_mode)
         else:
             self.set_adapter(self.active_adapters)
@@ -100,14 +108,54 @@ class AfterProjection(BottleneckLayer):
         return output if added is None else output + added
 
 
-class AroundNorm(BottleneckLayer):
+class ScaledNorm(BottleneckLayer):
+    """A norm of whose scale and shift each adapter has its own change, as in Houlsby et al. (arXiv 1902.00751)."""
+
+    adapter_layer_names = ("bottleneck_adapters", "bottleneck_scales")
+
+    def __init__(self, base_layer: nn.Module, number: int, switches: Switches, channel: dict[str, Any]) -> None:
+        super().__init__(base_layer, number, switches, channel)
+        self.bottleneck_scales = nn.ModuleDict()
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, T, H) -> (B, T, H)."""
+        return self.normed(states)
+
+    def normed(self, states: Tensor) -> Tensor:
+        """The norm's answer, scaled and shifted by the active adapters, or row by row."""
+        changes = self._changes()
+        if not changes:
+            return self.base_layer(states)  # type: ignore[no-any-return]
+        norm: Any = self.base_layer
+        if self.switches.rows is None:  # the change costs nothing as part of the norm
+            gain, shift = (sum(parts) for parts in zip(*changes, strict=True))
+            bias = shift if norm.bias is None else torch.addcmul(norm.bias + shift, norm.bias, gain)
+            return F.layer_norm(states, norm.normalized_shape, norm.weight * (1 + gain), bias, norm.eps)
+        gain, shift = (torch.stack(parts).unsqueeze(1) for parts in zip(*changes, strict=True))
+        return norm(states) * (1 + gain) + shift  # type: ignore[no-any-return]
+
+    def _changes(self) -> list[tuple[Tensor, Tensor]]:
+        """(gain, shift) of each active adapter, of each row where rows have their own; none where nothing changes."""
+        if self._disable_adapters or self.number < self.switches.dropped:
+            return []
+        scales: dict[str, NormScale] = dict(self.bottleneck_scales.items())  # type: ignore[arg-type]
+        names = self.active_adapters if self.switches.rows is None else self.switches.rows
+        if not scales.keys() & {*names}:
+            return []
+        if self.switches.rows is None:
+            return [(scales[name].gain, scales[name].shift) for name in names if name in scales]
+        nothing = torch.zeros_like(next(iter(scales.values())).gain)
+        return [(scales[name].gain, scales[name].shift) if name in scales else (nothing, nothing) for name in names]
+
+
+class AroundNorm(ScaledNorm):
     """Pfeiffer in a post-norm layer: LN(s + adapter(LN(s))), s the sum that the norm is given."""
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, T, H) -> (B, T, H)."""
-        normed: Tensor = self.base_layer(states)
+        normed = self.normed(states)
         added = self.added(normed)
-        return normed if added is None else self.base_layer(states + added)
+        return normed if added is None else self.normed(states + added)
 
 
 class AfterLayer(BottleneckLayer):

@@ -49,15 +49,9 @@ def fuse(model: PreTrainedModel, runs: Sequence[str], head: list[str]) -> Any:
             raise ModelError(
                 f"{folder}: this adapter is of another backbone: no place for {answer.unexpected_keys[0]!r}"
             )
-    fields = {key: getattr(configs[first], key) for key in ("placement", "reduction_factor", "activation", "scaling")}
-    fusion = BottleneckConfig(
-        **fields,
-        init=configs[first].init,
-        rules=configs[first].rules,
-        skip_layers=configs[first].skip_layers,
-        fuse=list(folders),
-        modules_to_save=head,
-    )
+    same = ("placement", "reduction_factor", "activation", "scaling", "init", "rules", "norms", "skip_layers")
+    fields = {key: getattr(configs[first], key) for key in same}
+    fusion = BottleneckConfig(**fields, fuse=list(folders), modules_to_save=head)
     wrapped.add_adapter("default", fusion)
     wrapped.set_adapter("default")
     for name in folders:

@@ -60,6 +60,8 @@ class Layer:
     ffn_out: str
     last_norm: str
     """The norm behind the layer's last sum; empty where it has none there (pre-norm)."""
+    norms: tuple[str, ...]
+    """The other `nn.LayerNorm`s with weights."""
 
 
 def layers_of(model: nn.Module) -> list[Layer]:
@@ -118,7 +120,16 @@ def _layer(name: str, module: nn.Module, norm: str) -> Layer | None:
         ffn_in=tuple(map(whole, ffn_in)),
         ffn_out=whole(ffn_out),
         last_norm=whole(norm) if norm else "",
+        norms=tuple(whole(inner) for inner in _layer_norms(module) if inner != norm),
     )
+
+
+def _layer_norms(module: nn.Module) -> dict[str, None]:
+    """Names of the norms inside a layer, wrapped or not, each once."""
+    found = (
+        name for name, child in module.named_modules() if isinstance(child, nn.LayerNorm) and child.elementwise_affine
+    )
+    return dict.fromkeys(name.replace(".base_layer", "") for name in found)
 
 
 def _norm_of(config: Any, module: nn.Module) -> str:

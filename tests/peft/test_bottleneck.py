@@ -26,6 +26,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "pfeiffer": {"placement": "pfeiffer"},
     "parallel": {"placement": "parallel"},
     "compacter": {"placement": "houlsby", "rules": 4, "reduction_factor": 4},
+    "pfeiffer and norms": {"placement": "pfeiffer", "norms": True, "init": "zero", "scaling": 4.0},
+    "parallel and norms": {"placement": "parallel", "norms": True},
 }
 
 
@@ -69,7 +71,7 @@ def test_nothing_but_adapters_and_head_learns(family: str, form: str) -> None:
     model = wrapped(family, **FORMS[form]).train()
     model(**inputs(family), labels=torch.tensor([0, 2])).loss.backward()
     for name, parameter in model.named_parameters():
-        ours = ".bottleneck_adapters." in name or ".modules_to_save." in name
+        ours = ".bottleneck_" in name or ".modules_to_save." in name
         assert parameter.requires_grad == ours, name
         assert (parameter.grad is not None) == ours, name
     trained, every = model.get_nb_trainable_parameters()
@@ -101,6 +103,32 @@ def test_pfeiffer_norms_before_and_behind_in_a_post_norm_layer() -> None:
     assert torch.allclose(output(middle, states), want, atol=1e-6)
 
 
+def test_norms_of_an_adapter_are_norms_with_other_weights() -> None:
+    """Against a copy of the model whose norms are changed in place, on the last norm of a layer twice."""
+    model = wrapped("bert", placement="pfeiffer", norms=True)
+    disturb(model)
+    plain = wrapped("bert", placement="pfeiffer")
+    names = {name: module for name, module in model.named_modules() if hasattr(module, "bottleneck_scales")}
+    assert len(names) == 2 * 3  # a norm behind attention and one behind the feed-forward, in three layers
+    state = {name: value for name, value in model.state_dict().items() if "_scales" not in name}
+    plain.load_state_dict(
+        {
+            name.replace("attention.output.LayerNorm.base_layer", "attention.output.LayerNorm"): value
+            for name, value in state.items()
+        }
+    )
+    for name, module in names.items():
+        other = plain.get_submodule(name)
+        norm, scale = getattr(other, "base_layer", other), module.bottleneck_scales["default"]
+        norm.weight.data = norm.weight * (1 + scale.gain)
+        norm.bias.data = norm.bias * (1 + scale.gain) + scale.shift
+    batch = inputs("bert")
+    with torch.no_grad():
+        assert torch.allclose(model(**batch).logits, plain(**batch).logits, atol=1e-6)
+        with model.base_model.dropped(3), plain.disable_adapter():
+            assert not torch.allclose(model(**batch).logits, plain(**batch).logits)
+
+
 def test_pfeiffer_adds_to_what_leaves_a_pre_norm_layer() -> None:
     model = wrapped("gpt2", placement="pfeiffer")
     disturb(model)
@@ -128,7 +156,7 @@ def test_a_projection_of_packed_integers() -> None:
     projection.weight = torch.nn.Parameter(torch.zeros(24, 1, dtype=torch.uint8), requires_grad=False)
     assert linear(projection) == (8, 6)
     place = AfterProjection(projection, 0, Switches(), {})
-    place.add("one", torch.nn.Linear(6, 6), inference_mode=False)
+    place.add("one", {"bottleneck_adapters": torch.nn.Linear(6, 6)}, inference_mode=False)
     assert place.bottleneck_adapters["one"].weight.dtype == torch.float32
 
 
@@ -174,11 +202,12 @@ def test_compacter_shares_its_rules_and_is_the_smallest() -> None:
     assert model.get_nb_trainable_parameters()[0] < 0.6 * houlsby.get_nb_trainable_parameters()[0]
 
 
+@pytest.mark.parametrize("norms", [(False, False), (False, True), (True, True)])
 @pytest.mark.parametrize("family", ["bert", "gpt2", "modernbert"])
-def test_two_adapters_switch_and_add_up_and_mix_in_one_batch(family: str) -> None:
+def test_two_adapters_switch_and_add_up_and_mix_in_one_batch(family: str, norms: tuple[bool, bool]) -> None:
     batch = inputs(family)
-    model = get_peft_model(make(family), BottleneckConfig(), adapter_name="one").eval()
-    model.add_adapter("two", BottleneckConfig(reduction_factor=8))
+    model = get_peft_model(make(family), BottleneckConfig(norms=norms[0]), adapter_name="one").eval()
+    model.add_adapter("two", BottleneckConfig(reduction_factor=8, norms=norms[1]))
     with torch.no_grad():
         for name in ("one", "two"):
             model.set_adapter(name)
@@ -221,18 +250,27 @@ def test_adapter_drop_leaves_out_the_lowest_layers() -> None:
     assert len(seen) == 4  # 0, 1, 2 or 3 layers left out
 
 
+@pytest.mark.parametrize("norms", [False, True])
 @pytest.mark.parametrize(
     ("family", "at"), [("bert", "bert.encoder.layer.0.output.LayerNorm"), ("gpt2", "transformer.h.0")]
 )
-def test_fusion_mixes_frozen_adapters_and_is_saved_whole(family: str, at: str, tmp_path: Path) -> None:
+def test_fusion_mixes_frozen_adapters_and_is_saved_whole(family: str, at: str, norms: bool, tmp_path: Path) -> None:
     batch = inputs(family)
-    model = get_peft_model(make(family), BottleneckConfig(), adapter_name="one").eval()
-    model.add_adapter("two", BottleneckConfig())
+    model = get_peft_model(make(family), BottleneckConfig(norms=norms), adapter_name="one").eval()
+    model.add_adapter("two", BottleneckConfig(norms=norms))
     with torch.no_grad():
         for name in ("one", "two"):
             model.set_adapter(name)
             disturb(model)
-    model.add_adapter("both", BottleneckConfig(fuse=["one", "two"], modules_to_save=["classifier", "score"]))
+    for module in model.modules():
+        if norms and "two" in getattr(module, "bottleneck_scales", {}):
+            module.bottleneck_scales["two"].gain.data.mul_(2)
+    head = ["classifier", "score"]
+    model.add_adapter("both", BottleneckConfig(fuse=["one", "two"], norms=norms, modules_to_save=head))
+    for module in model.modules():
+        if hasattr(module, "bottleneck_scales") and module.bottleneck_scales:
+            one, two, both = (module.bottleneck_scales[name].gain for name in ("one", "two", "both"))
+            assert torch.allclose(both, (one + two) / 2) and not torch.equal(one, two)
     model.set_adapter("both")
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning and not any(".members." in name for name in learning)

@@ -259,7 +259,7 @@ def test_fusion_refuses_members_of_another_backbone(tmp_path: Path) -> None:
     config = tmp_path / "run-low" / "model" / "adapter_config.json"
     config.write_text(config.read_text().replace(str(tmp_path / "low"), ""))  # where it comes from is not known
     runs = (str(tmp_path / "run-backbone"), str(tmp_path / "run-low"))
-    with pytest.raises(ModelError, match="cannot fuse 'member1': it stands at 2 places of this model, the fusion at 3"):
+    with pytest.raises(ModelError, match="cannot fuse 'member1': it stands at 4 places of this model, the fusion at 6"):
         models.build(name, THREE, peft=PeftSettings(method="fusion", fuse=runs))
     config.write_text("{")
     with pytest.raises(ModelError, match=r"adapter_config.json: it cannot be read"):
