@@ -38,13 +38,13 @@ class Adapter(nn.Module):
         return F.linear(inner * self.scaling, self.up.weight, self.up.bias * self.scaling)
 
 
-class NormScale(nn.Module):
-    """What an adapter changes of a norm: its answers y (..., H) become y (1 + gain) + shift."""
+class NormChange(nn.Module):
+    """What an adapter adds to the weights (H) of a norm."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.zeros(width))
-        self.shift = nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.zeros(width))
+        self.bias = nn.Parameter(torch.zeros(width))
 
     def start_as_mean_of(self, others: Iterable[nn.Module]) -> None:
         """Begin where others ended, as the norms of a fusion do."""

@@ -20,15 +20,15 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from hfcourse.errors import ConfigError, ModelError
-from hfcourse.peft.adapters import Adapter, CompactAdapter, FusedAdapters, NormScale
+from hfcourse.peft.adapters import Adapter, CompactAdapter, FusedAdapters, NormChange
 from hfcourse.peft.bottleneck_layers import (
     AfterLayer,
     AfterProjection,
     AroundNorm,
     BottleneckLayer,
+    ChangedNorm,
     ParallelInput,
     ParallelOutput,
-    ScaledNorm,
     Switches,
 )
 from hfcourse.peft.places import Layer, layers_of, linear
@@ -52,7 +52,7 @@ class BottleneckConfig(PeftConfig):  # type: ignore[misc]
     scaling: float = field(default=0.0, metadata={"help": "factor of what is added; 0: 4 for parallel, 1 otherwise"})
     init: str = field(default="", metadata={"help": "normal, or zero: adds nothing at first; empty: by placement"})
     norms: bool = field(
-        default=False, metadata={"help": "learn a change of the scales and shifts of post-norm layers' norms as well"}
+        default=False, metadata={"help": "learn weights of its own for the norms of post-norm layers as well"}
     )
     skip_layers: int = field(default=0, metadata={"help": "no adapters in so many of the lowest layers (AdapterDrop)"})
     drop_layers: int = field(
@@ -220,11 +220,11 @@ class BottleneckModel(Tuner):
         parts: dict[str, nn.Module] = {}
         if place.carries:
             parts["bottleneck_adapters"] = self._bottleneck(config, name, target, place)
-        if config.norms and issubclass(place.layer_class, ScaledNorm):
-            scale = NormScale(place.width)
-            here = getattr(target, "bottleneck_scales", {})
-            scale.start_as_mean_of([here[one] for one in config.fuse or () if one in here])
-            parts["bottleneck_scales"] = scale
+        if config.norms and issubclass(place.layer_class, ChangedNorm):
+            change = NormChange(place.width)
+            here = getattr(target, "bottleneck_norms", {})
+            change.start_as_mean_of([here[one] for one in config.fuse or () if one in here])
+            parts["bottleneck_norms"] = change
         return parts
 
     def _bottleneck(self, config: BottleneckConfig, name: str, target: nn.Module, place: _Place) -> nn.Module:
@@ -270,7 +270,7 @@ class _Place:
     @property
     def carries(self) -> bool:
         """Whether a bottleneck's weights lie here."""
-        return self.layer_class not in {ParallelInput, ScaledNorm}
+        return self.layer_class not in {ParallelInput, ChangedNorm}
 
 
 _PLACES = {"houlsby": (AfterProjection,), "pfeiffer": (AroundNorm, AfterLayer), "parallel": (ParallelOutput,)}
@@ -285,7 +285,7 @@ def _places(model: nn.Module, config: BottleneckConfig) -> dict[str, _Place]:
             found |= _of_layer(config.placement, number, layer, width)
             if config.norms and layer.last_norm:
                 norms = layer.norms if layer.last_norm in found else (*layer.norms, layer.last_norm)
-                found |= {name: _Place(ScaledNorm, number, width) for name in norms}
+                found |= {name: _Place(ChangedNorm, number, width) for name in norms}
     if not found:
         raise ConfigError(f"skip_layers is {config.skip_layers}: no layer is left for an adapter")
     return found

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hfcourse.errors import ModelError
-from hfcourse.peft.adapters import FusedAdapters, NormScale
+from hfcourse.peft.adapters import FusedAdapters, NormChange
 
 
 @dataclass
@@ -108,47 +108,49 @@ class AfterProjection(BottleneckLayer):
         return output if added is None else output + added
 
 
-class ScaledNorm(BottleneckLayer):
-    """A norm of whose scale and shift each adapter has its own change, as in Houlsby et al. (arXiv 1902.00751)."""
+class ChangedNorm(BottleneckLayer):
+    """A norm that each adapter has weights of its own for, as in Houlsby et al. (arXiv 1902.00751)."""
 
-    adapter_layer_names = ("bottleneck_adapters", "bottleneck_scales")
+    adapter_layer_names = ("bottleneck_adapters", "bottleneck_norms")
 
     def __init__(self, base_layer: nn.Module, number: int, switches: Switches, channel: dict[str, Any]) -> None:
         super().__init__(base_layer, number, switches, channel)
-        self.bottleneck_scales = nn.ModuleDict()
+        self.bottleneck_norms = nn.ModuleDict()
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, T, H) -> (B, T, H)."""
         return self.normed(states)
 
     def normed(self, states: Tensor) -> Tensor:
-        """The norm's answer, scaled and shifted by the active adapters, or row by row."""
+        """The norm's answer under the active adapters' weights, or under those of each row's."""
         changes = self._changes()
         if not changes:
             return self.base_layer(states)  # type: ignore[no-any-return]
         norm: Any = self.base_layer
-        if self.switches.rows is None:  # the change costs nothing as part of the norm
-            gain, shift = (sum(parts) for parts in zip(*changes, strict=True))
-            bias = shift if norm.bias is None else torch.addcmul(norm.bias + shift, norm.bias, gain)
-            return F.layer_norm(states, norm.normalized_shape, norm.weight * (1 + gain), bias, norm.eps)
-        gain, shift = (torch.stack(parts).unsqueeze(1) for parts in zip(*changes, strict=True))
-        return norm(states) * (1 + gain) + shift  # type: ignore[no-any-return]
+        old = 0.0 if norm.bias is None else norm.bias
+        if self.switches.rows is None:
+            weight, bias = (sum(parts) for parts in zip(*changes, strict=True))
+            return F.layer_norm(states, norm.normalized_shape, norm.weight + weight, old + bias, norm.eps)
+        weight, bias = (torch.stack(parts).unsqueeze(1) for parts in zip(*changes, strict=True))
+        normed = F.layer_norm(states, norm.normalized_shape, eps=norm.eps)
+        return normed * (norm.weight + weight) + (old + bias)  # type: ignore[no-any-return]
 
     def _changes(self) -> list[tuple[Tensor, Tensor]]:
-        """(gain, shift) of each active adapter, of each row where rows have their own; none where nothing changes."""
+        """Weight's and bias's, of each active adapter, or of each row where rows have their own; else none."""
         if self._disable_adapters or self.number < self.switches.dropped:
             return []
-        scales: dict[str, NormScale] = dict(self.bottleneck_scales.items())  # type: ignore[arg-type]
+        changes: dict[str, NormChange] = dict(self.bottleneck_norms.items())  # type: ignore[arg-type]
         names = self.active_adapters if self.switches.rows is None else self.switches.rows
-        if not scales.keys() & {*names}:
+        if not changes.keys() & {*names}:
             return []
+        pairs = {name: (change.weight, change.bias) for name, change in changes.items()}
         if self.switches.rows is None:
-            return [(scales[name].gain, scales[name].shift) for name in names if name in scales]
-        nothing = torch.zeros_like(next(iter(scales.values())).gain)
-        return [(scales[name].gain, scales[name].shift) if name in scales else (nothing, nothing) for name in names]
+            return [pairs[name] for name in names if name in pairs]
+        nothing = torch.zeros_like(next(iter(changes.values())).weight)
+        return [pairs.get(name, (nothing, nothing)) for name in names]
 
 
-class AroundNorm(ScaledNorm):
+class AroundNorm(ChangedNorm):
     """Pfeiffer in a post-norm layer: LN(s + adapter(LN(s))), s the sum that the norm is given."""
 
     def forward(self, states: Tensor) -> Tensor:

@@ -108,9 +108,9 @@ def test_norms_of_an_adapter_are_norms_with_other_weights() -> None:
     model = wrapped("bert", placement="pfeiffer", norms=True)
     disturb(model)
     plain = wrapped("bert", placement="pfeiffer")
-    names = {name: module for name, module in model.named_modules() if hasattr(module, "bottleneck_scales")}
+    names = {name: module for name, module in model.named_modules() if hasattr(module, "bottleneck_norms")}
     assert len(names) == 2 * 3  # a norm behind attention and one behind the feed-forward, in three layers
-    state = {name: value for name, value in model.state_dict().items() if "_scales" not in name}
+    state = {name: value for name, value in model.state_dict().items() if "_norms" not in name}
     plain.load_state_dict(
         {
             name.replace("attention.output.LayerNorm.base_layer", "attention.output.LayerNorm"): value
@@ -119,9 +119,9 @@ def test_norms_of_an_adapter_are_norms_with_other_weights() -> None:
     )
     for name, module in names.items():
         other = plain.get_submodule(name)
-        norm, scale = getattr(other, "base_layer", other), module.bottleneck_scales["default"]
-        norm.weight.data = norm.weight * (1 + scale.gain)
-        norm.bias.data = norm.bias * (1 + scale.gain) + scale.shift
+        norm, change = getattr(other, "base_layer", other), module.bottleneck_norms["default"]
+        norm.weight.data = norm.weight + change.weight
+        norm.bias.data = norm.bias + change.bias
     batch = inputs("bert")
     with torch.no_grad():
         assert torch.allclose(model(**batch).logits, plain(**batch).logits, atol=1e-6)
@@ -263,13 +263,13 @@ def test_fusion_mixes_frozen_adapters_and_is_saved_whole(family: str, at: str, n
             model.set_adapter(name)
             disturb(model)
     for module in model.modules():
-        if norms and "two" in getattr(module, "bottleneck_scales", {}):
-            module.bottleneck_scales["two"].gain.data.mul_(2)
+        if norms and "two" in getattr(module, "bottleneck_norms", {}):
+            module.bottleneck_norms["two"].weight.data.mul_(2)
     head = ["classifier", "score"]
     model.add_adapter("both", BottleneckConfig(fuse=["one", "two"], norms=norms, modules_to_save=head))
     for module in model.modules():
-        if hasattr(module, "bottleneck_scales") and module.bottleneck_scales:
-            one, two, both = (module.bottleneck_scales[name].gain for name in ("one", "two", "both"))
+        if hasattr(module, "bottleneck_norms") and module.bottleneck_norms:
+            one, two, both = (module.bottleneck_norms[name].weight for name in ("one", "two", "both"))
             assert torch.allclose(both, (one + two) / 2) and not torch.equal(one, two)
     model.set_adapter("both")
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
