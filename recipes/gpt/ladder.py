@@ -27,7 +27,7 @@ class Config:
 
     seed: int = 0
     """Decides every draw of every run."""
-    models: tuple[str, ...] = ("gpt2-tiny", "gpt2-nano", "gpt2-mini", "gpt2-small")
+    models: tuple[str, ...] = ("llama-tiny", "llama-nano", "llama-mini", "llama-baby")
     """Presets, trained from scratch."""
     translations: str = "cldr/phrases"
     """The task whose training split is mixed into the text: lists of pairs, as a prompt shows them."""
@@ -56,12 +56,18 @@ class Config:
 
 
 def base() -> Config:
-    """Four sizes from 2 layers x 128 on, on pydocs and cldr: for several hours of 2 cores."""
+    """Four sizes from 2 layers x 128 on, on pydocs and cldr: for an hour of 2 cores (trials: docs/LOG.md)."""
     start = pretraining.base()
-    task = replace(start.task, block_length=512)
+    learning = replace(
+        start,
+        task=replace(start.task, block_length=512),
+        batch=replace(start.batch, examples=4),
+        optim=replace(start.optim, name="muon", lr=2e-3),
+        train_tokenizer=replace(start.train_tokenizer, vocab_size=2048),
+    )
     # New phrases of cldr are made of words that the text holds; a new word of its lexicon nobody could know.
-    asked = replace(asking.base(), tasks=("pydocs/topic", "pydocs/match", "cldr/phrases"), limit=300)
-    return Config(pretrain=replace(start, task=task, batch=replace(start.batch, examples=8)), ask=asked)
+    asked = replace(asking.base(), tasks=("pydocs/topic", "pydocs/match", "cldr/phrases"), limit=100)
+    return Config(pretrain=learning, ask=asked)
 
 
 def debug(config: Config) -> Config:
