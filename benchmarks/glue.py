@@ -60,7 +60,7 @@ SIDES = {
     "trainer": Side("trainer", tuned=False, precision="fp32"),
     "full": Side("ours", tuned=True, lr=2e-4),
     "lora": Side("ours", tuned=True, peft="lora", lr=1e-3),
-    "pfeiffer": Side("ours", tuned=True, peft="pfeiffer", lr=3e-3),
+    "pfeiffer": Side("ours", tuned=True, peft="pfeiffer", lr=1e-3),
 }
 
 

@@ -39,7 +39,7 @@ LEARNING_RATES: dict[str, float] = {
     "vera": 1e-2,
     "ia3": 1e-2,
     "houlsby": 1e-3,
-    "pfeiffer": 3e-3,
+    "pfeiffer": 1e-3,
     "parallel": 1e-3,
     "compacter": 5e-3,
     "fusion": 1e-4,
