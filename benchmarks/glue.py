@@ -6,8 +6,8 @@ a fresh process, the sides in turn; its result is a line of `--out`, and what st
 benchmark that was stopped goes on with the same command. One such file belongs to one machine. With several rates each
 side takes the one with its best mean on dev. MNLI, with its two dev sets, is not among the tasks.
 
-The sides `full`, `lora` and `pfeiffer` are for each other: each has the learning rate that was best for it on
-pydocs/topic (docs/LOG.md), chosen there once.
+The sides `full`, `lora` and `pfeiffer` are for each other: each has a learning rate that was chosen once, on
+pydocs/topic (docs/LOG.md).
 
     python benchmarks/glue.py --data_dir GLUE [--tasks cola mrpc stsb] [--seeds 3] [--lr 5e-5] [--out runs/glue.jsonl]
     python benchmarks/glue.py --data_dir GLUE --sides full lora pfeiffer [...]

@@ -117,15 +117,17 @@ def test_norms_of_an_adapter_are_norms_with_other_weights() -> None:
             for name, value in state.items()
         }
     )
+    batch = inputs("bert")
+    with torch.no_grad(), plain.base_model.dropped(3), model.base_model.dropped(3):
+        assert torch.equal(model(**batch).logits, plain(**batch).logits)
     for name, module in names.items():
         other = plain.get_submodule(name)
         norm, change = getattr(other, "base_layer", other), module.bottleneck_norms["default"]
         norm.weight.data = norm.weight + change.weight
         norm.bias.data = norm.bias + change.bias
-    batch = inputs("bert")
     with torch.no_grad():
         assert torch.allclose(model(**batch).logits, plain(**batch).logits, atol=1e-6)
-        with model.base_model.dropped(3), plain.disable_adapter():
+        with plain.base_model.dropped(3), model.base_model.dropped(3):
             assert not torch.allclose(model(**batch).logits, plain(**batch).logits)
 
 
