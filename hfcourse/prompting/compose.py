@@ -142,6 +142,15 @@ class Composer:
             tokens = behind((prompt.shared + prompt.query)[-_BORDER:], prompt.options)
             check_options(f"task {self.template.name}, row {number}", prompt.options, tokens)
 
+    def check_examples(self, examples: Sequence[Row]) -> None:
+        """Refuse examples that cannot be written.
+
+        Raises:
+            DataError: an answer that is none of the choices, or a field that an example lacks.
+        """
+        for example in examples:
+            self._turn(example)
+
     def _all(self, row: Row, examples: Sequence[Row]) -> tuple[tuple[Prompt, ...], tuple[Prompt, ...]]:
         """The prompts of a question, and those of the same question about nothing."""
         prompts = self._prompts(row, row, examples)

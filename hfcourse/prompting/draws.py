@@ -45,6 +45,11 @@ class Draw:
         """Whether another seed would show the same."""
         return self.select in {"first", "nearest"}
 
+    @property
+    def is_of_a_row(self) -> bool:
+        """Whether rows have examples of their own."""
+        return self.by_row or self.select == "nearest"
+
     def shown(self, row: Row, number: int, shots: int) -> list[Row]:
         """The examples in front of a row, the most similar one nearest to it.
 

@@ -84,7 +84,10 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
     began = time.perf_counter()
     cells = [cell for task in _read(wanted, scorer) for cell in _cells(task, wanted)]
     for cell in cells:  # a mistake in the last task is better known before the first is answered
-        _check(cell, _composer(cell, scorer, wanted, chat).question(cell.tables.rows[0], 0, _shown(cell, 0)))
+        composer = _composer(cell, scorer, wanted, chat)
+        _check(cell, composer.question(cell.tables.rows[0], 0, _shown(cell, 0)))
+        for number in range(1, len(cell.tables.rows) if cell.draw.is_of_a_row else 0):
+            composer.check_examples(_shown(cell, number))
     for cell in {cell.tables.template.name: cell for cell in cells}.values():  # of a task all cells ask the same rows
         composer = _composer(cell, scorer, wanted, chat)
         behind = functools.lru_cache(maxsize=1024)(scorer.behind)  # most rows end alike and have the same choices

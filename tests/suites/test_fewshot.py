@@ -227,6 +227,21 @@ def test_an_odd_row_in_the_middle_is_known_before_the_first_question(
     assert not parrot.asked
 
 
+@pytest.mark.parametrize("more", [{"by_row": True}, {"select": "nearest"}])
+def test_an_odd_example_of_a_later_row_is_known_before_the_first_question(
+    more: dict[str, Any], folder: Path, wanted: Wanted
+) -> None:
+    pool = [{"thing": f"stone{n}", "colour": 0} for n in range(8)] + [{"thing": "leaf", "colour": 2}]
+    asked = [{"thing": "stone8", "colour": 0}] + [{"thing": "leaf", "colour": 1}] * 20
+    for split, rows in (("train", pool), ("test", asked)):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parrot = Parrot()
+    one = replace(wanted, tasks=wanted.tasks[:1], shots=(0, 1), **more)
+    with pytest.raises(DataError, match="task colours, target: choice 2 of an example is none of its 2"):
+        fewshot.judge(one, parrot, run(folder, wanted))
+    assert not parrot.asked
+
+
 @pytest.mark.parametrize("select", ["first", "nearest", "balanced"])
 def test_each_way_of_choosing_examples(select: str, folder: Path, wanted: Wanted) -> None:
     place = RunFolder.create(folder / "run", {})
