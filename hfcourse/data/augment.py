@@ -1,4 +1,4 @@
-"""Speed perturbation (Ko et al. 2015) and SpecAugment's masks (arXiv 1904.08779), drawn by seed, epoch and row.
+"""Speed perturbation (Ko et al. 2015), telephones, SpecAugment's masks (arXiv 1904.08779): by seed, epoch and row.
 
 Shapes: rows B, states S, channels C.
 """
@@ -15,8 +15,10 @@ from hfcourse.data.audio import resampled_length
 from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.data.noise import uniform
 
-_SPEED, _TIME, _CHANNELS = range(100, 103)
+_SPEED, _TIME, _CHANNELS, _NARROW = range(100, 104)
 """Streams of draws, far from those of the objectives."""
+TELEPHONE = 8000
+"""Samples a second of a telephone."""
 
 
 def speeds(settings: AugmentConfig, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
@@ -50,6 +52,26 @@ def played(samples: np.ndarray, speed: float) -> np.ndarray:
         return samples
     with torch.no_grad():
         changed: np.ndarray = _resampler(faster, slower)(torch.from_numpy(samples)).numpy()
+    return changed
+
+
+def narrow(settings: AugmentConfig, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
+    """Which rows are heard as over a telephone, bool (B,): none in evaluation (epoch -1)."""
+    if epoch < 0 or not settings.narrow:
+        return np.zeros(len(rows), dtype=bool)
+    found: np.ndarray = uniform(seed, epoch, rows, 1, _NARROW)[:, 0] < settings.narrow
+    return found
+
+
+def telephoned(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples (T,) at `rate` a second without what a telephone's samples do not hold, (T,)."""
+    import torch
+
+    if rate <= TELEPHONE:
+        return samples
+    with torch.no_grad():
+        low = _resampler(rate, TELEPHONE)(torch.from_numpy(samples))
+        changed: np.ndarray = _resampler(TELEPHONE, rate)(low)[: len(samples)].numpy()
     return changed
 
 

@@ -12,13 +12,16 @@ SLOWEST, FASTEST = 0.5, 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Speed perturbation and SpecAugment; nothing where not asked for, and never in evaluation.
+    """Speed perturbation, telephones and SpecAugment; nothing where not asked for, and never in evaluation.
 
     What a row goes through depends on seed, epoch and row alone.
     """
 
     speeds: tuple[float, ...] = ()
     """Each row is played at one of these speeds, pitch and all (Ko et al. 2015: 0.9,1.0,1.1); two decimals count."""
+    narrow: float = 0.0
+    """Share of the rows that are heard as over a telephone, without what lies above 4 kHz: for a net that will meet
+    recordings of 8 kHz."""
     time_masks: int = 0
     """Stretches of time that are masked in each row (SpecAugment, arXiv 1904.08779: 1 or 2): of the features where the
     net reads filterbanks, else of its states. A pretrained net's own masks (mask_time_prob) make way for them."""
@@ -37,6 +40,8 @@ class AugmentConfig:
                 raise ConfigError(
                     f"augment.speeds has {speed:g}: it must be {SLOWEST:g} to {FASTEST:g} (as recorded: 1)"
                 )
+        if not 0 <= self.narrow <= 1:
+            raise ConfigError(f"augment.narrow is {self.narrow:g}: it is a share and must lie between 0 and 1")
         for name in ("time_masks", "channel_masks"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"augment.{name} is {getattr(self, name)}: it must be 0 or more")
@@ -54,4 +59,4 @@ class AugmentConfig:
     @property
     def alters(self) -> bool:
         """Whether a row sounds otherwise in each epoch."""
-        return bool(self.masks or self.speeds)
+        return bool(self.masks or self.speeds or self.narrow)

@@ -110,11 +110,13 @@ class SpeechPretraining(Task):
         import numpy as np
         import torch
 
+        from hfcourse.data.augment import narrow
         from hfcourse.tasks.sound import heard, inputs_of, states_in
 
         source = rows[0]["source"]
         draws, parts = self._crops(source, np.array([row["row"] for row in rows]), epoch)
-        waveforms = heard(source, draws.rows, parts, np.asarray(draws.speeds))
+        telephones = narrow(self.config.augment, self.context.seed, epoch, draws.rows)
+        waveforms = heard(source, draws.rows, parts, np.asarray(draws.speeds), telephones)
         if self._objective.alters:
             waveforms = self._objective.alter(waveforms, draws)
         batch = inputs_of(waveforms, self.context)

@@ -28,6 +28,21 @@ def test_a_tone_gets_higher_and_shorter(speed: float, length: int) -> None:
     assert np.abs(found).max() == pytest.approx(0.3, abs=0.02)
 
 
+def test_a_telephone_keeps_what_is_low() -> None:
+    low, high = tone(1000, 0.5, noise=0.0), tone(6000, 0.5, noise=0.0)
+    found = augment.telephoned(low + high, RATE)
+    inside = slice(200, -200)
+    assert found.shape == low.shape and found[inside] == pytest.approx(low[inside], abs=0.003)
+    assert (augment.telephoned(low[:1001], 44_100)).shape == (1001,)
+    assert augment.telephoned(low, 8000) is low
+    rows = np.arange(2000)
+    drawn = augment.narrow(AugmentConfig(narrow=0.25), 1, 0, rows)
+    assert drawn.mean() == pytest.approx(0.25, abs=0.03)
+    assert (augment.narrow(AugmentConfig(narrow=0.25), 1, 0, rows[[9, 2]]) == drawn[[9, 2]]).all()
+    assert not augment.narrow(AugmentConfig(narrow=1.0), 1, -1, rows).any()
+    assert augment.narrow(AugmentConfig(narrow=1.0), 1, 0, rows).all()
+
+
 def test_what_is_needed_is_enough() -> None:
     speeds = np.array([0.5, 0.9, 1.0, 1.1, 1.37, 2.0])
     needed = augment.needed_lengths(8000, speeds)
@@ -97,6 +112,7 @@ def test_masks_depend_on_seed_epoch_and_row_alone() -> None:
     ("wrong", "message"),
     [
         ({"speeds": (1.0, 3.0)}, "augment.speeds has 3: it must be 0.5 to 2"),
+        ({"narrow": 1.5}, "augment.narrow is 1.5: it is a share and must lie between 0 and 1"),
         ({"time_masks": -1}, "augment.time_masks is -1: it must be 0 or more"),
         ({"channel_width": 0.0}, "augment.channel_width is 0.0: it must be above 0 and at most 1"),
         ({"time_width": -1.0}, "augment.time_width is -1.0: it must be above 0 seconds"),

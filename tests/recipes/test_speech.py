@@ -9,6 +9,7 @@ import pytest
 from hfcourse import model as models
 from hfcourse import recipe
 from hfcourse.config import to_dict
+from hfcourse.errors import DataError
 from hfcourse.objectives.speech.settings import METHODS
 from hfcourse.run_folder import RunFolder
 
@@ -63,6 +64,13 @@ def test_nets_are_judged_at_every_state(model: str, tmp_path: Path) -> None:
 def test_unseen_speakers_are_judged(tmp_path: Path) -> None:
     done = run(tmp_path / "run", "speech/unseen", "debug", quiet=("pretrain.train.progress", "probe.train.progress"))
     assert done.read_json("folds.json")["models"].keys() == {"fbank", "hubert", "hubert, random start"}
+
+
+def test_a_missing_corpus_is_known_before_pretraining(tmp_path: Path) -> None:
+    words = ["speech/unseen", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
+    with pytest.raises(DataError, match="expected a folder with recordings/0_george_0.wav"):
+        recipe.start(*recipe.parse(words))
+    assert not (tmp_path / "run" / "pretrain-hubert").exists()
 
 
 def test_fbank_is_judged(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from tests import sounds
 _TIMED = {"seconds", "audio_per_s"}
 ALL = AugmentConfig(speeds=(0.9, 1.0, 1.1), time_masks=2, channel_masks=1)
 SLOW = AugmentConfig(speeds=(0.5,))
+TELEPHONES = AugmentConfig(narrow=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,8 @@ def test_a_crop_holds_what_is_played_of_it() -> None:
 
         clips = SimpleNamespace(whole=np.array([1000, 300]), longest=400, waveforms=waveforms)
         rows, speeds = np.arange(2), np.full(2, speed)
-        return heard(clips, rows, crops(clips, rows, speeds=speeds, positions=np.array([0.5, 0.5])), speeds)
+        parts = crops(clips, rows, speeds=speeds, positions=np.array([0.5, 0.5]))
+        return heard(clips, rows, parts, speeds, np.zeros(2, dtype=bool))
 
     found = cut(2.0)
     assert [len(wave) for wave in found] == [400, 150]
@@ -114,6 +116,24 @@ def test_only_training_is_augmented(model: str, data: Path) -> None:
         bands = float(net(**bare, mask_feature_indices=trained["mask_feature_indices"]).loss)
     assert losses[0] == losses[1] and losses[2] == losses[3]
     assert len({losses[0], losses[2], unmasked, bands}) == 4  # speeds, bands and stretches: each acts
+
+
+def test_a_row_is_heard_over_a_telephone(data: Path) -> None:
+    """What the backbone gets has nothing above 4 kHz, of the rows that are drawn, in training alone."""
+    narrow, plain = (task_of(data, augment, model="wav2vec2-tiny") for augment in (TELEPHONES, AugmentConfig()))
+    assert narrow.augments and not plain.augments
+    rows = narrow.splits["train"].take(range(24))
+
+    def above(task: Any, epoch: int) -> torch.Tensor:
+        """Each row's share of energy above 4.2 kHz."""
+        values = task.collate(rows, epoch=epoch)["input_values"]
+        energy = torch.fft.rfft(values).abs().square()
+        return energy[:, round(energy.shape[1] * 4.2 / 8) :].sum(1) / energy.sum(1)
+
+    whole, heard_now = above(plain, 0), above(narrow, 0)
+    changed = heard_now < 0.01 * whole
+    assert 6 <= int(changed.sum()) <= 18
+    assert torch.equal(heard_now[~changed], whole[~changed]) and torch.equal(above(narrow, -1), whole)
 
 
 def config_of(**peft: Any) -> FitConfig:
