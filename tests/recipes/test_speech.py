@@ -68,7 +68,7 @@ def test_unseen_speakers_are_judged(tmp_path: Path) -> None:
 
 def test_a_missing_corpus_is_known_before_pretraining(tmp_path: Path) -> None:
     words = ["speech/unseen", "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
-    with pytest.raises(DataError, match="expected a folder with recordings/0_george_0.wav"):
+    with pytest.raises(DataError, match="expected a folder with recordings"):
         recipe.start(*recipe.parse(words))
     assert not (tmp_path / "run" / "pretrain-hubert").exists()
 
