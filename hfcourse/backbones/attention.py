@@ -1,11 +1,12 @@
-"""Which function computes a model's attention while a block runs."""
+"""Which function computes a model's attention while a block runs; plain products, where they are faster than SDPA."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -17,6 +18,50 @@ texts, for which a GPU must be waited for; compiled, it makes a mask (B, 1, T, T
 """
 
 AttentionInterface.register(UNMASKED, sdpa_attention_forward)
+_LONGEST = 512
+"""Keys up to which plain products are faster where `plain_is_faster` (docs/LOG.md)."""
+
+
+def plain_is_faster(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether to train by `plain_attention`: on CPU SDPA's backward pass of bf16 takes up to seven times as long."""
+    learns = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    return learns and query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[-2] <= _LONGEST
+
+
+def plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    bias: Tensor | None = None,
+    scaling: float | None = None,
+    is_causal: bool = False,
+    drop: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Softmax of products with keys, times values: (B, heads, T, d), as SDPA gives it.
+
+    Args:
+        query: (B, heads, T, d).
+        key: (B, heads, S, d).
+        value: (B, heads, S, d).
+        mask: (B or 1, heads or 1, T, S), true where attention may go, or what is added to the scores.
+        bias: (B or 1, heads, T, S), added to the scores besides.
+        scaling: of the scores; 1 / sqrt(d) if not given.
+        is_causal: hide the future, where no mask says what is hidden.
+        drop: of the weights.
+    """
+    scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
+    length, keys = scores.shape[-2:]
+    if mask is None and is_causal and length > 1:
+        mask = torch.ones(length, keys, dtype=torch.bool, device=scores.device).tril()
+    if mask is not None and mask.dtype == torch.bool:  # a sum costs nothing on the way back
+        mask = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+    for added in (bias, mask):
+        if added is not None:
+            scores = scores + added
+    weights = scores.softmax(dim=-1)
+    return (weights if drop is None else drop(weights)) @ value
 
 
 @contextmanager

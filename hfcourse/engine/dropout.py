@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from hfcourse.backbones.attention import plain_attention, plain_is_faster
 
 _ATTENTION = "sdpa_fast_dropout"
 
@@ -49,13 +52,13 @@ def _attention(
     position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """SDPA, but with dropout (for which torch has no fused CPU kernel) the plain products over `fast_dropout`.
+    """SDPA; plain products where they are faster, and with dropout, for which torch has no fused CPU kernel.
 
     Shapes: query (B, heads, T, d), key and value (B, heads or groups, S, d), position_bias (1 or B, heads, T, S), which
     T5 adds to the scores; returns (B, T, heads, d).
     """
-    is_causal = kwargs.get("is_causal", getattr(module, "is_causal", False))
-    if not dropout or query.device.type != "cpu" or key.shape[1] != query.shape[1]:
+    plain = (dropout > 0 and query.device.type == "cpu") or plain_is_faster(query, key, value)
+    if not plain or key.shape[1] != query.shape[1]:
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module,
             query,
@@ -67,22 +70,23 @@ def _attention(
             position_bias=position_bias,
             **kwargs,
         )
-    scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(-1, -2)
-    if position_bias is not None:
-        scores = scores + position_bias
-    length, keys = scores.shape[-2:]
-    if attention_mask is None and length > 1 and is_causal:  # SDPA would make the mask itself
-        attention_mask = torch.ones(length, keys, dtype=torch.bool).tril()
-    if attention_mask is not None:
-        mask = attention_mask[..., : key.shape[-2]]
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    weights = fast_dropout(scores.softmax(dim=-1), dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+    causal = kwargs.get("is_causal")
+    mixed = plain_attention(
+        query,
+        key,
+        value,
+        None if attention_mask is None else attention_mask[..., : key.shape[-2]],
+        bias=position_bias,
+        scaling=scaling,
+        is_causal=getattr(module, "is_causal", True) if causal is None else causal,  # as sdpa_attention_forward
+        drop=partial(fast_dropout, p=dropout) if dropout else None,
+    )
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 @contextmanager
 def fast_dropout_in(model: nn.Module) -> Iterator[None]:
-    """Within the block every `nn.Dropout` of the model, and its SDPA attention, draws fast; weights are not touched."""
+    """Within the block a model's `nn.Dropout`s and SDPA attention are those above; weights are not touched."""
     changed = [module for module in model.modules() if type(module) is nn.Dropout and module.p > 0]
     attending: list[Any] = [
         module

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
 from transformers import T5Config, T5Model
 
+from hfcourse.backbones.attention import plain_attention
 from hfcourse.engine import dropout
 
 
@@ -25,6 +28,40 @@ def test_attention_equals_sdpa_where_nothing_is_dropped(causal: bool, monkeypatc
     ours, _ = dropout._attention(module, query, key, value, mask, dropout=0.1, is_causal=causal)
     plain = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     torch.testing.assert_close(ours, plain.transpose(1, 2))
+
+
+@pytest.mark.parametrize("kind", ["free", "causal", "padded"])
+def test_bf16_learns_by_plain_products_what_it_learns_by_sdpa(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        called.append(1)
+        return plain_attention(*args, **kwargs)
+
+    monkeypatch.setattr(dropout, "plain_attention", counted)
+    module, causal = torch.nn.Module(), kind == "causal"
+    mask = (torch.arange(9) < torch.tensor([[9], [6]]))[:, None, None] if kind == "padded" else None
+    states = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    weights = torch.randn(2, 9, 4, 8, generator=torch.Generator().manual_seed(1))
+
+    def learned(dtype: torch.dtype) -> list[torch.Tensor]:
+        inputs = states.detach().to(dtype).requires_grad_()
+        found, _ = dropout._attention(module, *inputs.unbind(), mask, scaling=0.5, is_causal=causal)
+        (found * weights).sum().backward()
+        assert inputs.grad is not None
+        return [found.detach().float(), inputs.grad.float()]
+
+    ours = learned(torch.bfloat16)
+    assert len(called) == 1
+    whole = learned(torch.float32)  # by SDPA
+    assert len(called) == 1
+    for found, expected in zip(ours, whole, strict=True):
+        assert (found - expected).norm() < 0.01 * expected.norm()
+    with torch.no_grad():
+        dropout._attention(module, *states.unbind(), mask, is_causal=causal)
+    long = torch.randn(3, 1, 1, 513, 2).bfloat16().requires_grad_()
+    dropout._attention(module, *long.unbind(), None, is_causal=causal)
+    assert len(called) == 1  # nothing is learned, or there are too many keys
 
 
 def test_positions_that_a_model_adds_to_its_scores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
+from hfcourse.backbones.attention import plain_attention, plain_is_faster
+
 
 class FusedWavLMAttention(WavLMAttention):  # type: ignore[misc]
     """Bias of gated relative positions and padding as one mask."""
@@ -33,7 +35,10 @@ class FusedWavLMAttention(WavLMAttention):  # type: ignore[misc]
         if attention_mask is not None:
             bias = bias.masked_fill(~attention_mask[:, None, None, :].bool(), -torch.inf)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout)
+        if not dropout and plain_is_faster(queries, keys, values):
+            mixed = plain_attention(queries, keys, values, bias)
+        else:
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, dropout_p=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 
