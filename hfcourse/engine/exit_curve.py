@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from hfcourse.data.batching import plan
 from hfcourse.engine import machine
 from hfcourse.engine.early_exit import Exited, Rule, Run, early_exit, exits_of, no_exit
 from hfcourse.engine.evaluate import to_device
+from hfcourse.engine.frozen_weights import frozen_in_bf16
 from hfcourse.engine.progress import bar
 from hfcourse.engine.settings import ExitConfig
 from hfcourse.errors import ConfigError, DataError
@@ -151,7 +153,11 @@ def _measure(
     batches = [to_device(task.collate(examples.take(rows), epoch=-1), accelerator.device) for rows in steps]
     order = np.concatenate(steps).argsort()
     ways: list[Way] = [partial(no_exit, model), *(partial(early_exit, model, rule) for rule in rules)]
-    with accelerator.autocast(), bar(f"exits {split}", len(ways) * (config.repeats + 1), shown=shown) as progress:
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(bar(f"exits {split}", len(ways) * (config.repeats + 1), shown=shown))
+        stack.enter_context(accelerator.autocast())
+        if accelerator.mixed_precision == "bf16":  # else each small batch pays for casts of all weights
+            stack.enter_context(frozen_in_bf16(model, whole=True))
         results = []
         for done, way in enumerate(ways, start=1):  # a first round gives the scores and warms up
             results.append(_judge(task, split, batches, _timed(way, batches, accelerator.device)[1], order))

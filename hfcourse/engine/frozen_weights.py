@@ -12,11 +12,15 @@ from torch import nn
 
 
 @contextmanager
-def frozen_in_bf16(model: nn.Module) -> Iterator[None]:
+def frozen_in_bf16(model: nn.Module, *, whole: bool = False) -> Iterator[None]:
     """Within the block the frozen matrices of projections are bf16, as autocast would cast them in every pass.
 
     What is computed under autocast stays the same, bit for bit. Tied matrices are left alone, as an embedding reads its
     table as it is; so are those that DoRA takes the norm of.
+
+    Args:
+        model: is as it was after the block.
+        whole: nothing is trained in the block, so that every matrix is as good as frozen.
     """
     layers: list[Any] = [module for module in model.modules() if hasattr(module, "lora_magnitude_vector")]
     read = {id(layer.get_base_layer()) for layer in layers if len(layer.lora_magnitude_vector)}
@@ -24,14 +28,14 @@ def frozen_in_bf16(model: nn.Module) -> Iterator[None]:
     weights = [
         module.weight
         for module in model.modules()
-        if type(module) is nn.Linear and not module.weight.requires_grad and owners[id(module.weight)] == 1
+        if type(module) is nn.Linear and (whole or not module.weight.requires_grad) and owners[id(module.weight)] == 1
         if id(module) not in read
     ]
-    whole = [weight.data for weight in weights]
+    before = [weight.data for weight in weights]
     for weight in weights:
         weight.data = weight.data.to(torch.bfloat16)
     try:
         yield
     finally:
-        for weight, data in zip(weights, whole, strict=True):
+        for weight, data in zip(weights, before, strict=True):
             weight.data = data

@@ -44,6 +44,24 @@ def test_the_same_loss_and_gradients(family: str, method: Any) -> None:
     assert all(torch.equal(after[name], data) and after[name].dtype == data.dtype for name, data in before.items())
 
 
+@pytest.mark.parametrize("family", TEXT)
+def test_the_same_answers_where_nothing_is_trained(family: str) -> None:
+    model = make(family).eval()
+    before = {name: parameter.data.clone() for name, parameter in model.named_parameters()}
+
+    def answers() -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return model(**inputs(family)).logits.clone()
+
+    plain = answers()
+    with frozen_in_bf16(model, whole=True):
+        halved = [name for name, parameter in model.named_parameters() if parameter.dtype == torch.bfloat16]
+        assert torch.equal(answers(), plain)
+    assert len(halved) >= 3 * 4 or family == "gpt2"
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_tied_and_trained_matrices_are_left_alone() -> None:
     from transformers import BertConfig, BertForMaskedLM
 
