@@ -43,7 +43,6 @@ class Config(FitConfig):
 def base() -> Config:
     """The tiny net of a method on spoken/unlabelled: up to 4 minutes on 2 cores."""
     return Config(
-        backbone=BackboneConfig(attention="eager"),  # on CPU, and as short, faster than the fused kernels
         batch=BatchConfig(examples=64, seconds=80),
         optim=OptimConfig(lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.1),
         train=TrainConfig(steps=250, eval_every=125, log_every=10, select_best=False),
@@ -53,8 +52,7 @@ def base() -> Config:
 def small(config: Config) -> Config:
     """Half the papers' width and depth: hours on 2 cores, minutes on a GPU."""
     train = replace(config.train, steps=20_000, eval_every=2000)
-    backbone = replace(config.backbone, attention="auto")
-    return replace(config, size="small", backbone=backbone, batch=BatchConfig(examples=256, seconds=320), train=train)
+    return replace(config, size="small", batch=BatchConfig(examples=256, seconds=320), train=train)
 
 
 def full(config: Config) -> Config:
@@ -64,7 +62,6 @@ def full(config: Config) -> Config:
     return replace(
         config,
         size="base",
-        backbone=replace(config.backbone, attention="auto"),
         batch=batch,
         optim=replace(config.optim, lr=5e-4),
         task=replace(config.task, longest=15.6),

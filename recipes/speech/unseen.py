@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hfcourse import recipe as recipes
+from hfcourse.data.augment_settings import AugmentConfig
 from hfcourse.errors import ConfigError, TrainingError
 from hfcourse.objectives.speech.settings import HuBERT
 from hfcourse.run_folder import RunFolder
@@ -51,9 +52,10 @@ class Config:
 
 
 def base() -> Config:
-    """HuBERT on spoken/unlabelled, judged on all 15 pairs of speakers."""
+    """HuBERT on spoken/unlabelled, half of it heard as over a telephone (FSDD has 8 kHz), judged on all 15 pairs."""
     pretrain = pretraining.base()
-    return Config(pretrain=replace(pretrain, task=replace(pretrain.task, method=HuBERT())))
+    task = replace(pretrain.task, method=HuBERT(), augment=AugmentConfig(narrow=0.5))
+    return Config(pretrain=replace(pretrain, task=task, train=replace(pretrain.train, steps=500, eval_every=250)))
 
 
 def debug(config: Config) -> Config:
