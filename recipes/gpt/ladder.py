@@ -62,8 +62,6 @@ def base() -> Config:
         start,
         task=replace(start.task, block_length=512),
         batch=replace(start.batch, examples=4),
-        optim=replace(start.optim, name="muon", lr=2e-3),
-        train_tokenizer=replace(start.train_tokenizer, vocab_size=2048),
     )
     # New phrases of cldr are made of words that the text holds; a new word of its lexicon nobody could know.
     asked = replace(asking.base(), tasks=("pydocs/topic", "pydocs/match", "cldr/phrases"), limit=100)
