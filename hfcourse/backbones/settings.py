@@ -14,8 +14,8 @@ class BackboneConfig:
     """random: the same architecture with fresh weights, the control of every claim that pretraining helps."""
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
     """auto: torch's SDPA where the model knows it (on a GPU it holds FlashAttention's kernel, for batches without
-    padding), else plain products, which on CPU bf16 also learns by, as they are faster. flash_attention_2 needs the
-    package flash-attn, a GPU and 16 bits."""
+    padding), else plain products. In bf16 training on CPU `auto` and `sdpa` take plain products up to 256 keys, as they
+    are faster there. flash_attention_2 needs the package flash-attn, a GPU and 16 bits."""
     dropout: float | None = None
     """Set every dropout of the model to this; its own where not given."""
     equal_keys: float = 0.0

@@ -55,16 +55,18 @@ def played(samples: np.ndarray, speed: float) -> np.ndarray:
     return changed
 
 
-def narrow(settings: AugmentConfig, seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
-    """Which rows are heard as over a telephone, bool (B,): none in evaluation (epoch -1)."""
+def over_telephones(
+    settings: AugmentConfig, waveforms: list[np.ndarray], rate: int, *, seed: int, epoch: int, rows: np.ndarray
+) -> list[np.ndarray]:
+    """Waveforms at `rate` a second, of which those of some rows are heard so: none in evaluation (epoch -1)."""
     if epoch < 0 or not settings.narrow:
-        return np.zeros(len(rows), dtype=bool)
-    found: np.ndarray = uniform(seed, epoch, rows, 1, _NARROW)[:, 0] < settings.narrow
-    return found
+        return waveforms
+    drawn = uniform(seed, epoch, rows, 1, _NARROW)[:, 0] < settings.narrow
+    return [telephoned(wave, rate) if so else wave for wave, so in zip(waveforms, drawn, strict=True)]
 
 
 def telephoned(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Samples (T,) at `rate` a second without what a telephone's samples do not hold, (T,)."""
+    """Samples (T,) at `rate` a second, as those are read that were recorded at a telephone's, (T,)."""
     import torch
 
     if rate <= TELEPHONE:

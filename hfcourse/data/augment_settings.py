@@ -20,8 +20,8 @@ class AugmentConfig:
     speeds: tuple[float, ...] = ()
     """Each row is played at one of these speeds, pitch and all (Ko et al. 2015: 0.9,1.0,1.1); two decimals count."""
     narrow: float = 0.0
-    """Share of the rows that are heard as over a telephone, without what lies above 4 kHz: for a net that will meet
-    recordings of 8 kHz."""
+    """Share of the rows that are heard as over a telephone, resampled to 8 kHz and back, so that little is left above
+    4 kHz: for a net that will meet such recordings. At 8 kHz and below nothing changes."""
     time_masks: int = 0
     """Stretches of time that are masked in each row (SpecAugment, arXiv 1904.08779: 1 or 2): of the features where the
     net reads filterbanks, else of its states. A pretrained net's own masks (mask_time_prob) make way for them."""

@@ -58,7 +58,7 @@ def _attention(
     T5 adds to the scores; returns (B, T, heads, d).
     """
     plain = (dropout > 0 and query.device.type == "cpu") or plain_is_faster(query, key, value)
-    if not plain or key.shape[1] != query.shape[1]:
+    if not plain:
         return sdpa_attention_forward(  # type: ignore[no-any-return]
             module,
             query,

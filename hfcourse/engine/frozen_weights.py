@@ -20,7 +20,8 @@ def frozen_in_bf16(model: nn.Module, *, whole: bool = False) -> Iterator[None]:
 
     Args:
         model: is as it was after the block.
-        whole: nothing is trained in the block, so that every matrix is as good as frozen.
+        whole: nothing is trained in the block, so that every matrix is as good as frozen; for models of which no part
+            leaves autocast, and without DoRA.
     """
     layers: list[Any] = [module for module in model.modules() if hasattr(module, "lora_magnitude_vector")]
     read = {id(layer.get_base_layer()) for layer in layers if len(layer.lora_magnitude_vector)}
@@ -32,9 +33,9 @@ def frozen_in_bf16(model: nn.Module, *, whole: bool = False) -> Iterator[None]:
         if id(module) not in read
     ]
     before = [weight.data for weight in weights]
-    for weight in weights:
-        weight.data = weight.data.to(torch.bfloat16)
     try:
+        for weight in weights:
+            weight.data = weight.data.to(torch.bfloat16)
         yield
     finally:
         for weight, data in zip(weights, before, strict=True):

@@ -147,6 +147,13 @@ class FitConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     """The loop."""
 
+    def __post_init__(self) -> None:
+        if self.optim.name == "muon" and self.peft.method != "full":
+            raise ConfigError(
+                f"optim.name is muon, which is for whole matrices, and peft.method {self.peft.method}: give "
+                "--optim.name adamw --optim.lr 0 (gpt/pretrain: the variant further)"
+            )
+
     def resolved(self) -> Self:
         """The same with the learning rate that the method brings, where none was given."""
         return self if self.optim.lr else replace(self, optim=replace(self.optim, lr=self.peft.lr))

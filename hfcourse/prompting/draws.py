@@ -50,6 +50,10 @@ class Draw:
         """Whether rows have examples of their own."""
         return self.by_row or self.select == "nearest"
 
+    def first(self, count: int) -> list[Row]:
+        """The first of the order that all rows share."""
+        return list(islice(self._fixed, count))
+
     def shown(self, row: Row, number: int, shots: int) -> list[Row]:
         """The examples in front of a row, the most similar one nearest to it.
 

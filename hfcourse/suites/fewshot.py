@@ -86,8 +86,11 @@ def judge(wanted: Wanted, scorer: Scorer, run: RunFolder, *, chat: Chat | None =
     for cell in cells:  # a mistake in the last task is better known before the first is answered
         composer = _composer(cell, scorer, wanted, chat)
         _check(cell, composer.question(cell.tables.rows[0], 0, _shown(cell, 0)))
-        for number in range(1, len(cell.tables.rows) if cell.draw.is_of_a_row else 0):
-            composer.check_examples(_shown(cell, number))
+        if not cell.draw.is_of_a_row:  # one more, as a row that is among them is shown another
+            composer.check_examples(cell.draw.first(cell.shots + 1) if cell.shots else [])
+        elif cell.shots == max(one.shots for one in cells if one.tables is cell.tables):  # holds those of fewer
+            for number in range(1, len(cell.tables.rows)):
+                composer.check_examples(_shown(cell, number))
     for cell in {cell.tables.template.name: cell for cell in cells}.values():  # of a task all cells ask the same rows
         composer = _composer(cell, scorer, wanted, chat)
         behind = functools.lru_cache(maxsize=1024)(scorer.behind)  # most rows end alike and have the same choices

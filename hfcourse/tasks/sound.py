@@ -74,21 +74,10 @@ def crops(clips: Any, rows: np.ndarray, *, speeds: np.ndarray, positions: np.nda
     return np.stack([begins.astype(np.int64), counts], axis=1)
 
 
-def heard(clips: Any, rows: np.ndarray, parts: np.ndarray, speeds: np.ndarray, narrow: np.ndarray) -> list[np.ndarray]:
-    """The waveforms of `crops` as they are played, each of `clips.longest` samples at most.
-
-    Args:
-        clips: `Clips`.
-        rows: their numbers, (B,).
-        parts: of `crops`, (B, 2).
-        speeds: at which they are played, (B,).
-        narrow: which are heard as over a telephone, bool (B,).
-    """
-    found = []
-    for waveform, speed, over_telephone in zip(clips.waveforms(rows, parts), speeds, narrow, strict=True):
-        played = augment.played(waveform, speed)[: clips.longest or None]
-        found.append(augment.telephoned(played, clips.rate) if over_telephone else played)
-    return found
+def heard(clips: Any, rows: np.ndarray, parts: np.ndarray, speeds: np.ndarray) -> list[np.ndarray]:
+    """The waveforms of `crops` as they are played, each of `clips.longest` samples at most."""
+    waveforms = zip(clips.waveforms(rows, parts), speeds, strict=True)
+    return [augment.played(waveform, speed)[: clips.longest or None] for waveform, speed in waveforms]
 
 
 def heard_lengths(clips: Any, settings: AugmentConfig, seed: int, epoch: int) -> np.ndarray:

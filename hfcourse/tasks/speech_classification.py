@@ -132,15 +132,15 @@ class SpeechTask(Task):
     def collate(self, rows: list[Row], *, epoch: int) -> Batch:
         import numpy as np
 
-        from hfcourse.data.augment import narrow, speeds
+        from hfcourse.data.augment import over_telephones, speeds
         from hfcourse.tasks.sound import crops, heard, inputs_of, masks_of, states_in
 
         source, settings = rows[0]["source"], self.config.augment
         numbers = np.array([row["row"] for row in rows])
         played = speeds(settings, self.context.seed, epoch, numbers)
-        telephones = narrow(settings, self.context.seed, epoch, numbers)
-        parts = crops(source, numbers, speeds=played)
-        batch = inputs_of(heard(source, numbers, parts, played, telephones), self.context)
+        waves = heard(source, numbers, crops(source, numbers, speeds=played), played)
+        waves = over_telephones(settings, waves, source.rate, seed=self.context.seed, epoch=epoch, rows=numbers)
+        batch = inputs_of(waves, self.context)
         states = states_in(batch, self.context)
         masks = masks_of(settings, self.context, numbers, states, epoch=epoch)
         return batch | masks | self._labels(rows, states, played)

@@ -37,7 +37,7 @@ class SpeechPretrainingConfig:
     method: Method = field(default_factory=APC)
     """What is learned; ``--task.method hubert`` for HuBERT's."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Speeds that training recordings are played at; masks are the method's own."""
+    """Speeds and telephones of training recordings; masks are the method's own. Units stay those of the whole band."""
 
     def __post_init__(self) -> None:
         if self.augment.masks:
@@ -110,15 +110,17 @@ class SpeechPretraining(Task):
         import numpy as np
         import torch
 
-        from hfcourse.data.augment import narrow
+        from hfcourse.data.augment import over_telephones
         from hfcourse.tasks.sound import heard, inputs_of, states_in
 
         source = rows[0]["source"]
         draws, parts = self._crops(source, np.array([row["row"] for row in rows]), epoch)
-        telephones = narrow(self.config.augment, self.context.seed, epoch, draws.rows)
-        waveforms = heard(source, draws.rows, parts, np.asarray(draws.speeds), telephones)
+        waveforms = heard(source, draws.rows, parts, np.asarray(draws.speeds))
         if self._objective.alters:
             waveforms = self._objective.alter(waveforms, draws)
+        waveforms = over_telephones(
+            self.config.augment, waveforms, source.rate, seed=self.context.seed, epoch=epoch, rows=draws.rows
+        )
         batch = inputs_of(waveforms, self.context)
         states = states_in(batch, self.context)
         drawn = {"states": states, **self._objective.draw(states, draws)}

@@ -35,6 +35,7 @@ class Config(finetuning.Config):
     """How exits are trained, used and measured."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.task.layers != "exits":
             raise ConfigError(f"task.layers is {self.task.layers}, and early exit needs exits: leave it as it is")
         if self.peft.method != "full":

@@ -49,6 +49,7 @@ class Config(FitConfig):
     """What is learned."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.head and isinstance(self.task, TogetherConfig):
             raise ConfigError(f"head is {self.head!r} and the task is together, which has a head for each member")
 

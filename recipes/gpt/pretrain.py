@@ -4,7 +4,7 @@ Lecture:  self-supervised learning, GPT (Hung-yi Lee, ML 2021/2022).
 Papers:   GPT-2 ("Language models are unsupervised multitask learners"), LLaMA (arXiv 2302.13971).
 Run:      hfcourse run gpt/pretrain
           hfcourse run gpt/pretrain shakespeare --task.data_dir input.txt
-          hfcourse run gpt/pretrain llama --task.data my/corpus --optim.lr 6e-4
+          hfcourse run gpt/pretrain llama --task.data my/corpus --train_tokenizer.vocab_size 8192
           hfcourse run gpt/pretrain further --model HUB_ID_OR_RUN --task.data my/corpus   # go on with a trained model
 Results:  recipes/gpt/README.md
 """
@@ -17,6 +17,7 @@ from hfcourse import recipe as recipes
 from hfcourse.data.tokenizers import TokenizerConfig, gpt_tokenizer
 from hfcourse.engine.generate import DecodingConfig
 from hfcourse.engine.settings import BatchConfig, OptimConfig, TrainConfig
+from hfcourse.errors import ConfigError
 from hfcourse.run_folder import SAMPLES, RunFolder
 from hfcourse.tasks.causal_pretraining import CausalPretrainingConfig
 
@@ -42,11 +43,11 @@ class Config(pretraining.Config):
 
 
 def base() -> Config:
-    """gpt2-mini (4 layers x 256) on pydocs, blocks of 256 tokens: some 10 minutes of 2 cores."""
+    """gpt2-mini (4 layers x 256) on pydocs, 2,048 entries, blocks of 256 tokens, by Muon: minutes on 2 cores."""
     start = pretraining.base()
     return Config(
         backbone=replace(start.backbone, dropout=0.0),
-        train_tokenizer=replace(gpt_tokenizer(), vocab_size=2048),  # with so little text, words are learned from parts
+        train_tokenizer=replace(gpt_tokenizer(), vocab_size=2048),  # pydocs is small: words are learned from parts
         task=CausalPretrainingConfig(block_length=256),
         batch=BatchConfig(examples=8),
         optim=OptimConfig(name="muon", lr=2e-3, betas=(0.9, 0.95), weight_decay=0.1, schedule="cosine", warmup=0.05),
@@ -61,7 +62,7 @@ def llama(config: Config) -> Config:
 
 def further(config: Config) -> Config:
     """Go on with a trained model (give --model): AdamW, at the rate of what is trained (all of it, or --peft)."""
-    return replace(config, optim=replace(config.optim, name="adamw", lr=0.0))
+    return replace(config, model="", optim=replace(config.optim, name="adamw", lr=0.0))
 
 
 def gpt2_base(config: Config) -> Config:
@@ -121,6 +122,8 @@ def debug(config: Config) -> Config:
 
 def learn(config: Config, run: RunFolder) -> None:
     """As any pretraining, in inputs of one block."""
+    if not config.model:
+        raise ConfigError("model is empty: the variant further goes on with a trained one: give --model")
     length = config.task.block_length
     tokenizer = replace(config.train_tokenizer, max_length=length)
     virtual = config.peft.tokens if config.peft.method in {"prompt", "p_tuning"} else 0

@@ -70,7 +70,7 @@ def debug(config: Config) -> Config:
 
 def main(config: Config, run: RunFolder) -> None:
     """Pretrain where no model is given, judge it, its random start and filterbanks on every fold."""
-    from hfcourse.data.loading import load
+    from hfcourse.data.loading import is_builder, load
     from hfcourse.suites.folds import judge
     from hfcourse.suites.methods import PRETRAINED, RANDOM, Pretraining, Probe
     from hfcourse.suites.runner import Learner, run_jobs
@@ -78,8 +78,9 @@ def main(config: Config, run: RunFolder) -> None:
     if run.finished:
         print(f"{run.path}: already finished")
         return
-    for fold in {fold.partition("/")[0]: fold for fold in config.folds}.values():
-        load(fold, data_dir=config.data_dir)  # a missing corpus is better known before minutes of pretraining
+    cache = config.probe.backbone.cache_dir
+    for fold in {fold.partition("/")[0] if is_builder(fold) else fold: fold for fold in config.folds}.values():
+        load(fold, data_dir=config.data_dir, cache_dir=cache)  # a missing corpus is better known before minutes of work
     name, model = "model", config.model
     if not model:
         name = config.pretrain.task.method.kind

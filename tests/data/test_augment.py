@@ -35,12 +35,21 @@ def test_a_telephone_keeps_what_is_low() -> None:
     assert found.shape == low.shape and found[inside] == pytest.approx(low[inside], abs=0.003)
     assert (augment.telephoned(low[:1001], 44_100)).shape == (1001,)
     assert augment.telephoned(low, 8000) is low
-    rows = np.arange(2000)
-    drawn = augment.narrow(AugmentConfig(narrow=0.25), 1, 0, rows)
-    assert drawn.mean() == pytest.approx(0.25, abs=0.03)
-    assert (augment.narrow(AugmentConfig(narrow=0.25), 1, 0, rows[[9, 2]]) == drawn[[9, 2]]).all()
-    assert not augment.narrow(AugmentConfig(narrow=1.0), 1, -1, rows).any()
-    assert augment.narrow(AugmentConfig(narrow=1.0), 1, 0, rows).all()
+
+
+def test_telephones_are_drawn_for_the_row_and_the_epoch() -> None:
+    high = tone(6000, 0.02, noise=0.0)
+
+    def drawn(share: float, rows: np.ndarray, epoch: int = 0) -> np.ndarray:
+        settings, waves = AugmentConfig(narrow=share), [high] * len(rows)
+        found = augment.over_telephones(settings, waves, RATE, seed=1, epoch=epoch, rows=rows)
+        return np.array([np.abs(wave).max() < 0.1 for wave in found])
+
+    rows = np.arange(1000)
+    first = drawn(0.25, rows)
+    assert first.mean() == pytest.approx(0.25, abs=0.04)
+    assert (drawn(0.25, rows[[9, 2]]) == first[[9, 2]]).all() and (drawn(0.25, rows, epoch=1) != first).any()
+    assert drawn(1.0, rows).all() and not drawn(1.0, rows, epoch=-1).any()
 
 
 def test_what_is_needed_is_enough() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import T5Config, T5Model
+from transformers import AutoConfig, AutoModel, T5Config, T5Model
 
 from hfcourse.backbones.attention import plain_attention
 from hfcourse.engine import dropout
@@ -59,9 +59,48 @@ def test_bf16_learns_by_plain_products_what_it_learns_by_sdpa(kind: str, monkeyp
         assert (found - expected).norm() < 0.01 * expected.norm()
     with torch.no_grad():
         dropout._attention(module, *states.unbind(), mask, is_causal=causal)
-    long = torch.randn(3, 1, 1, 513, 2).bfloat16().requires_grad_()
+    long = torch.randn(3, 1, 1, 257, 2).bfloat16().requires_grad_()
     dropout._attention(module, *long.unbind(), None, is_causal=causal)
     assert len(called) == 1  # nothing is learned, or there are too many keys
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "grouped", "modernbert", "nomic_bert"])
+def test_every_kind_of_model_learns_in_bf16_by_plain_products(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with rotary positions, which are in fp32, with grouped heads, and past the reach of local attention."""
+    called: list[torch.dtype] = []
+
+    def counted(query: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        found = plain_attention(query, *args, **kwargs)
+        called.append(found.dtype)
+        return found
+
+    monkeypatch.setattr(dropout, "plain_attention", counted)
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "pad_token_id": 0}
+    more = {"intermediate_size": 48} if kind != "gpt2" else {"attn_pdrop": 0.0}
+    more |= {"num_key_value_heads": 2} if kind == "grouped" else {}
+    more |= {"local_attention": 4, "global_attn_every_n_layers": 2} if kind == "modernbert" else {}
+    more |= {"attention_probs_dropout_prob": 0.0} if kind == "nomic_bert" else {}
+    model = AutoModel.from_config(AutoConfig.for_model("llama" if kind == "grouped" else kind, **sizes, **more))
+    ids, mask = torch.randint(3, 40, (2, 24)), torch.ones(2, 24, dtype=torch.long)
+    mask[1, 6:] = 0  # most of the padding lies beyond what local attention of a padded state reaches
+    weights = torch.randn(2, 24, 32) * mask[..., None]
+
+    def learned(bf16: bool) -> torch.Tensor:
+        model.zero_grad()
+        with dropout.fast_dropout_in(model), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            states = model.train()(input_ids=ids, attention_mask=mask).last_hidden_state
+        (states.float() * weights).sum().backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    for module in model.modules():
+        if type(module) is torch.nn.Dropout:
+            module.p = 0.0
+    ours = learned(True)
+    assert called == [torch.bfloat16] * 3
+    whole = learned(False)  # by SDPA
+    assert len(called) == 3 and torch.isfinite(ours).all()
+    assert (ours - whole).norm() < 0.05 * whole.norm()
 
 
 def test_positions_that_a_model_adds_to_its_scores_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,22 @@ def test_scores_and_layers_are_those_of_each_row(monkeypatch: pytest.MonkeyPatch
     assert found["rows"] == {"dev": 53, "test": 31}
 
 
+def test_weights_are_cast_once_for_bf16_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, task = model_of(), ToyTask()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    seen: set[torch.dtype] = set()
+    dense = model.backbone.encoder.layer[0].output.dense
+    hook = dense.register_forward_pre_hook(lambda module, given: seen.add(module.weight.dtype))
+    config = ExitConfig(criteria=("layer", "entropy"), thresholds=(0.0,), batch=8, repeats=1, give_up=1.0)
+    found = measure(model, task, config, precision="bf16", shown=False)
+    hook.remove()
+    assert seen == {torch.bfloat16}
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    by_layer = scores_by_layer(model, task, "dev")  # in fp32: a row or two may be answered otherwise
+    assert found["full"]["dev"]["score"] == pytest.approx(by_layer[-1], abs=0.08)
+    assert found["points"][0]["score"] == pytest.approx(by_layer[0], abs=0.08)
+
+
 def test_the_fastest_that_gives_up_no_more_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times and scores are given: the machine gets slower and slower, each pair of passes is compared in itself."""
     model, task = model_of(), ToyTask()

@@ -115,10 +115,23 @@ def test_stopped_and_resumed_is_bit_identical(
     assert whole.read_predictions("samples") == parts.read_predictions("samples")
 
 
+def test_only_a_small_model_from_scratch_is_trained_by_muon(text: Path, tmp_path: Path) -> None:
+    names = {
+        words: recipe.parse(["gpt/pretrain", *words.split()])[2].optim.name
+        for words in ("", "llama", "gpt2_base", "shakespeare", "shakespeare_gpu", "further --model DIR")
+    }
+    assert [words for words, name in names.items() if name == "muon"] == ["", "llama"]
+    assert recipe.parse(["gpt/pretrain", "further", "--model", "DIR", "--peft", "lora"])[2].resolved().optim.lr == 1e-3
+    with pytest.raises(ConfigError, match="model is empty: the variant further"):
+        run(tmp_path / "none", "gpt/pretrain", "further", "--task.data", str(text))
+    with pytest.raises(ConfigError, match="is for whole matrices, and peft"):
+        recipe.parse(["gpt/pretrain", "--model", "DIR", "--peft", "lora"])
+
+
 def test_going_on_with_a_trained_model_whole_and_with_lora(
     pretrained: dict[str, RunFolder], text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["gpt/pretrain", "debug", "--model", str(pretrained["gpt2"].path), "--task.data", str(text)]
+    words = ["gpt/pretrain", "further", "debug", "--model", str(pretrained["gpt2"].path), "--task.data", str(text)]
     on = run(tmp_path / "on", *words)
     before, after = (one.read_json("metrics.json")["scores"]["dev"]["loss"] for one in (pretrained["gpt2"], on))
     assert after < before

@@ -227,6 +227,21 @@ def test_an_odd_row_in_the_middle_is_known_before_the_first_question(
     assert not parrot.asked
 
 
+def test_an_odd_example_that_one_row_alone_is_shown_is_known_before_the_first_question(
+    folder: Path, wanted: Wanted
+) -> None:
+    """Rows are asked that are among the examples: the second is shown the third for itself."""
+    pool = [{"thing": f"stone{n}", "colour": 2 * (n == 2)} for n in range(4)]
+    for split in ("train", "test"):
+        rows = pool if split == "train" else [{"thing": "leaf", "colour": 0}, pool[1]]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parrot = Parrot()
+    one = replace(wanted, tasks=wanted.tasks[:1], shots=(2,), select="first")
+    with pytest.raises(DataError, match="task colours, target: choice 2 of an example is none of its 2"):
+        fewshot.judge(one, parrot, run(folder, wanted))
+    assert not parrot.asked
+
+
 @pytest.mark.parametrize("more", [{"by_row": True}, {"select": "nearest"}])
 def test_an_odd_example_of_a_later_row_is_known_before_the_first_question(
     more: dict[str, Any], folder: Path, wanted: Wanted

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from hfcourse.backbones.attention import plain_attention, plain_is_faster
+from hfcourse.backbones.attention import hidden, plain_attention, plain_is_faster
 
 
 class FusedWavLMAttention(WavLMAttention):  # type: ignore[misc]
@@ -33,7 +32,7 @@ class FusedWavLMAttention(WavLMAttention):  # type: ignore[misc]
         queries, keys, values = (split(project(hidden_states)) for project in (self.q_proj, self.k_proj, self.v_proj))
         bias = gated_position_bias.view(rows, self.num_heads, length, length).to(queries.dtype)
         if attention_mask is not None:
-            bias = bias.masked_fill(~attention_mask[:, None, None, :].bool(), -torch.inf)
+            bias = bias.masked_fill(~attention_mask[:, None, None, :].bool(), hidden(bias.dtype))
         dropout = self.dropout if self.training else 0.0
         if not dropout and plain_is_faster(queries, keys, values):
             mixed = plain_attention(queries, keys, values, bias)
