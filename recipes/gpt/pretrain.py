@@ -110,7 +110,7 @@ def debug(config: Config) -> Config:
     """Seconds on CPU: a tiny model on a few blocks."""
     return replace(
         config,
-        model=config.model.split("-")[0] + "-tiny",
+        model=config.model and config.model.split("-")[0] + "-tiny",  # none after `further`
         limit=64,
         task=replace(config.task, block_length=32),
         train_tokenizer=replace(config.train_tokenizer, vocab_size=1000, sample_bytes=200_000),

@@ -123,7 +123,7 @@ def test_only_a_small_model_from_scratch_is_trained_by_muon(text: Path, tmp_path
     assert [words for words, name in names.items() if name == "muon"] == ["", "llama"]
     assert recipe.parse(["gpt/pretrain", "further", "--model", "DIR", "--peft", "lora"])[2].resolved().optim.lr == 1e-3
     with pytest.raises(ConfigError, match="model is empty: the variant further"):
-        run(tmp_path / "none", "gpt/pretrain", "further", "--task.data", str(text))
+        run(tmp_path / "none", "gpt/pretrain", "further", "debug", "--task.data", str(text))
     with pytest.raises(ConfigError, match="is for whole matrices, and peft"):
         recipe.parse(["gpt/pretrain", "--model", "DIR", "--peft", "lora"])
 
