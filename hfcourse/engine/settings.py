@@ -151,7 +151,7 @@ class FitConfig:
         if self.optim.name == "muon" and self.peft.method != "full":
             raise ConfigError(
                 f"optim.name is muon, which is for whole matrices, and peft.method {self.peft.method}: give "
-                "--optim.name adamw --optim.lr 0 (gpt/pretrain: the variant further)"
+                "--optim.name adamw --optim.lr 0"
             )
 
     def resolved(self) -> Self:
