@@ -73,8 +73,9 @@ class PeftSettings:
     method's own (lora, dora, rslora: value and ffn_out; adalora, vera: query and value)."""
     reduction: int = 0
     """Adapters: width of the backbone / width of the bottleneck; 0 for the method's own (16; compacter 32)."""
-    skip_layers: int = 0
-    """Adapters: none in so many of the lowest layers (AdapterDrop)."""
+    skip_layers: int | None = None
+    """lora and its kin, adapters: nothing is trained in so many of the lowest layers, so that no gradient has to reach
+    them (AdapterDrop, arXiv 2010.11918); where not given, lora, dora, rslora and pfeiffer skip a sixth, others none."""
     drop_layers: int = 0
     """Adapters: each batch leaves out those of 0 to so many of the lowest layers, so that inference may do so too."""
     fuse: tuple[str, ...] = ()
@@ -88,7 +89,7 @@ class PeftSettings:
         if self.tokens <= 0:
             raise ConfigError(f"peft.tokens is {self.tokens}: it must be above 0")
         for name in ("rank", "alpha", "reduction", "skip_layers", "drop_layers"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"peft.{name} is {getattr(self, name)}: it must be 0 or more")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"peft.dropout is {self.dropout}: it must lie in [0, 1)")

@@ -51,6 +51,42 @@ class Head(nn.Module):
         raise NotImplementedError
 
 
+class Standardize(nn.Module):
+    """Each number less its mean over rows, divided by its deviation: BatchNorm without weights of its own.
+
+    States of one net often point the same way, and what tells rows apart is small beside it: a linear layer above them
+    hardly learns at any rate. While it trains it takes the batch's mean and variance, later their running averages,
+    which at first are plain means over the batches. A batch of a single row takes the averages too.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(..., H) -> (..., H) in the same precision; only what `mask` (...) marks is counted."""
+        mean, variance = self.mean, self.variance
+        if self.training:
+            rows = (states.flatten(0, -2) if mask is None else states[mask]).float()
+            if len(rows) > 1:
+                variance, mean = torch.var_mean(rows, dim=0, correction=0)
+                self._follow(mean.detach(), variance.detach())
+        return ((states - mean) * (variance + 1e-5).rsqrt()).to(states.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        self.batches += 1
+        share = self.batches.reciprocal().clamp(min=0.1)
+        self.mean.lerp_(mean, share)
+        self.variance.lerp_(variance, share)
+
+
 class LayerMix(nn.Module):
     """Softmax-weighted sum of all layers, weights starting equal (ELMo; SUPERB's protocol, arXiv 2105.01051).
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hfcourse.heads.base import Batch, Head, HeadOutput, States
+from hfcourse.heads.base import Batch, Head, HeadOutput, Standardize, States
 from hfcourse.heads.losses import IGNORED
 from hfcourse.heads.spec import HeadSpec
 
@@ -16,11 +16,15 @@ class FrameHead(Head):
 
     def __init__(self, spec: HeadSpec, hidden: int, dropout: float) -> None:
         super().__init__(spec)
+        self.standardize = Standardize(hidden) if spec.standardize else None
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden, len(spec.labels))
 
     def forward(self, output: States, batch: Batch) -> HeadOutput:
-        logits = self.projection(self.dropout(output.states))
+        states = output.states
+        if self.standardize is not None:
+            states = self.standardize(states, output.mask)
+        logits = self.projection(self.dropout(states))
         labels = batch.get("labels")
         loss = None if labels is None else F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())
         return HeadOutput(loss, logits)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hfcourse.heads.base import Batch, Head, HeadOutput, States
+from hfcourse.heads.base import Batch, Head, HeadOutput, Standardize, States
 from hfcourse.heads.spec import HeadSpec
 
 
@@ -35,11 +35,15 @@ class Pooling(nn.Module):
 
 
 class SequenceHead(Head):
-    """Pool, drop out, project. Logits (B, labels). BERT's first use in the lecture: sequence -> class."""
+    """Pool, standardise where the spec says so, drop out, project. Logits (B, labels).
+
+    BERT's first use in the lecture: sequence -> class.
+    """
 
     def __init__(self, spec: HeadSpec, hidden: int, dropout: float) -> None:
         super().__init__(spec)
         self.pooling = Pooling("mean" if spec.pooling == "native" else spec.pooling, hidden)
+        self.standardize = Standardize(hidden) if spec.standardize else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden, max(len(spec.labels), 1))
 
@@ -50,7 +54,7 @@ class SequenceHead(Head):
 
     def answer(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, H) and what of it is no padding -> (B, labels)."""
-        return self.projection(self.dropout(self.pooling(states, mask)))  # type: ignore[no-any-return]
+        return self.projection(self.dropout(self.standardize(self.pooling(states, mask))))  # type: ignore[no-any-return]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, binary cross entropy per label, or squared error, in fp32."""

@@ -35,16 +35,17 @@ def method_config(model: nn.Module, settings: PeftSettings, head: list[str]) -> 
     return _METHODS[settings.method](model, settings, head)
 
 
-def target_modules(model: nn.Module, targets: Iterable[str], head: Iterable[str] = ()) -> list[str]:
+def target_modules(model: nn.Module, targets: Iterable[str], head: Iterable[str] = (), skip: int = 0) -> list[str]:
     """Names of the modules that `targets` stand for: groups of every layer (``query``, ..., ``all``) or modules.
 
     Args:
         model: with its head.
         targets: groups, or names of modules or their ends.
         head: modules that are trained whole: nothing in them is a target.
+        skip: so many of the lowest layers hold no target.
 
     Raises:
-        ConfigError: a target that matches nothing, with the nearest that would.
+        ConfigError: a target that matches nothing, with the nearest that would; no layer is left.
     """
     words = [word for target in targets for word in (_GROUPS if target == "all" else (target,))]
     # Modules can be named where the layers are not known.
@@ -58,7 +59,21 @@ def target_modules(model: nn.Module, targets: Iterable[str], head: Iterable[str]
             ends = {name.rpartition(".")[2] for name in projections}
             raise ConfigError(f"peft.targets: {unknown('target', word, [*_GROUPS, 'all', *sorted(ends)])}")
         found |= dict.fromkeys(names)
-    return list(found)
+    below = tuple(f"{layer.name}." for layer in (layers_of(model)[:skip] if skip else ()))
+    kept = [name for name in found if not name.startswith(below)]
+    if not kept:
+        raise ConfigError(f"peft.skip_layers is {skip}: no layer is left to be changed")
+    return kept
+
+
+def _skipped(model: nn.Module, settings: PeftSettings) -> int:
+    """How many layers are left as they are where the settings leave it to us.
+
+    The lowest sixth, as no gradient has to reach it: on MiniLM a step takes a tenth less (benchmarks/README.md).
+    """
+    if settings.skip_layers is not None:
+        return settings.skip_layers
+    return 0 if settings.targets else len(layers_of(model)) // 6
 
 
 def _group(layer: Layer, group: str) -> tuple[str, ...]:
@@ -84,7 +99,7 @@ def _transposed(model: nn.Module, names: list[str]) -> bool:
 def _low_rank(model: nn.Module, settings: PeftSettings, head: list[str], **more: Any) -> PeftConfig:
     # Values and the feed-forward's answers: on MiniLM worth more than queries and values, for a tenth of a step more;
     # what gives states of the feed-forward's width would cost twice that (docs/LOG.md).
-    targets = target_modules(model, settings.targets or ("value", "ffn_out"), head)
+    targets = target_modules(model, settings.targets or ("value", "ffn_out"), head, _skipped(model, settings))
     rank = settings.rank or 16
     return peft.LoraConfig(
         r=rank,
@@ -114,7 +129,7 @@ def _rslora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftCo
 
 def _adalora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """AdaLoRA: ranks shared out among the targets while it trains (arXiv 2303.10512). Steps are set by the run."""
-    targets = target_modules(model, settings.targets or ("query", "value"), head)
+    targets = target_modules(model, settings.targets or ("query", "value"), head, settings.skip_layers or 0)
     rank = settings.rank or 8
     return peft.AdaLoraConfig(
         init_r=rank * 3 // 2,
@@ -130,7 +145,7 @@ def _adalora(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftC
 
 def _vera(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     """VeRA: shared random matrices, trained scales (arXiv 2310.11454); its rank is 32 x that of the settings."""
-    targets = target_modules(model, settings.targets or ("query", "value"), head)
+    targets = target_modules(model, settings.targets or ("query", "value"), head, settings.skip_layers or 0)
     return peft.VeraConfig(
         r=32 * (settings.rank or 8),
         vera_dropout=settings.dropout,
@@ -164,13 +179,15 @@ def _ln(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig
     return peft.LNTuningConfig(target_modules=norms, modules_to_save=head)
 
 
-def _adapters(placement: str, **more: Any) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
+def _adapters(
+    placement: str, *, skips: bool = False, **more: Any
+) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
     def config(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
         return BottleneckConfig(
             placement=placement,
             **more,
             reduction_factor=settings.reduction or 16,
-            skip_layers=settings.skip_layers,
+            skip_layers=_skipped(model, settings) if skips else settings.skip_layers or 0,
             drop_layers=settings.drop_layers,
             modules_to_save=head,
         )
@@ -181,7 +198,7 @@ def _adapters(placement: str, **more: Any) -> Callable[[nn.Module, PeftSettings,
 def _compacter(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
     return CompacterConfig(
         reduction_factor=settings.reduction or 32,
-        skip_layers=settings.skip_layers,
+        skip_layers=settings.skip_layers or 0,
         drop_layers=settings.drop_layers,
         modules_to_save=head,
     )
@@ -232,7 +249,7 @@ _METHODS: dict[str, Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]] 
     "ia3": _ia3,
     "houlsby": _adapters("houlsby"),
     # Norms and a larger scale than the paper's 1: behind the feed-forward alone it lags on MRPC (docs/LOG.md).
-    "pfeiffer": _adapters("pfeiffer", norms=True, init="zero", scaling=4.0),
+    "pfeiffer": _adapters("pfeiffer", skips=True, norms=True, init="zero", scaling=4.0),
     "parallel": _adapters("parallel"),
     "compacter": _compacter,
     "prefix": _prefix,

@@ -41,6 +41,9 @@ class SpeechClassificationConfig:
     """What the head reads: the last layer, or a learned weighted sum of all (SUPERB's protocol, arXiv 2105.01051)."""
     pooling: Pooling = "mean"
     """How states become one vector."""
+    standardize: bool = True
+    """Give each number that the head reads mean 0 and variance 1 over the training rows: a linear head above a frozen
+    net hardly learns without (BatchNorm without weights, arXiv 2111.06377)."""
     dev_share: float = 0.1
     """Share of the training rows cut off as dev split where none is given."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -100,6 +103,7 @@ class SpeechTask(Task):
             labels=self.labels.names,
             pooling="native" if config.head_kind == "frame" else config.pooling,
             layers=config.layers,
+            standardize=config.standardize,
         )
 
     label: str = ""
