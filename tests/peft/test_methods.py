@@ -278,6 +278,34 @@ def test_groups_of_targets_are_found_in_every_backbone(tmp_path: Path) -> None:
             model.get_submodule(name)
 
 
+@pytest.mark.parametrize("method", ["lora", "dora", "rslora", "pfeiffer", "houlsby", "adalora"])
+def test_the_lowest_sixth_is_left_alone_where_that_is_the_methods_own(method: str, tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone", num_hidden_layers=6)
+
+    def trained_layers(**settings: Any) -> set[int]:
+        model = models.build(name, THREE, peft=PeftSettings(method=method, rank=2, **settings))  # type: ignore[arg-type]
+        names = [n for n, p in model.named_parameters() if p.requires_grad and ".layer." in n]
+        return {int(n.partition(".layer.")[2].partition(".")[0]) for n in names}
+
+    skips = method in {"lora", "dora", "rslora", "pfeiffer"}
+    assert trained_layers() == set(range(1 if skips else 0, 6))
+    assert trained_layers(skip_layers=0) == set(range(6))
+    assert trained_layers(skip_layers=4) == {4, 5}
+    if method not in {"pfeiffer", "houlsby"}:
+        assert trained_layers(targets=("query",)) == set(range(6))  # who names targets means all of them
+        assert trained_layers(targets=("query",), skip_layers=2) == {2, 3, 4, 5}
+    with pytest.raises(ConfigError, match="skip_layers is 6: no layer is left"):
+        trained_layers(skip_layers=6)
+
+
+def test_no_gradient_reaches_what_lies_below_the_lowest_change(tmp_path: Path) -> None:
+    name = backbone(tmp_path / "backbone", num_hidden_layers=6)
+    for method in ("lora", "pfeiffer"):
+        model = models.build(name, THREE, peft=PeftSettings(method=method))  # type: ignore[arg-type]
+        states = model.train()(**inputs("bert"), output_hidden_states=True).hidden_states
+        assert [state.requires_grad for state in states] == [False, False] + [True] * 5
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     name = backbone(tmp_path / "backbone")
     for settings, said in (
