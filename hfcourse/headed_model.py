@@ -150,7 +150,12 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         masks = batch.get("mask_feature_indices") if "mask_feature_indices" not in inputs else None
         with contextlib.nullcontext() if masks is None else channels_silent(self.backbone, masks):
             output = self.backbone(**inputs, output_hidden_states=self.reads_all_layers)
-        states = self.layer_mix(output.hidden_states) if self.layer_mix is not None else output.last_hidden_state
+        means = getattr(output, "means", None) is True  # known states: one for each row, the mean of all
+        states = output.last_hidden_state
+        if self.layer_mix is not None:
+            states = self.layer_mix(output.hidden_states, normalised=means)
+        if means:
+            return States(states=states)
         if "sample_counts" in batch:
             return self._heard(states, output, batch["sample_counts"])
         mask = inputs.get("attention_mask")

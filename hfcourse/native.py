@@ -62,6 +62,14 @@ def reads_first_alone(model: Any) -> bool:
     return model.config.model_type in _FIRST_STATE_TYPES and type(model).__name__.endswith(_FIRST_STATE)
 
 
+def reads_means_alone(model: Any) -> bool:
+    """Whether an unwrapped model's heads read nothing but the mean of each row's states."""
+    return isinstance(model, HeadedModel) and all(
+        head.kind == "sequence" and head.pooling in {"native", "mean"} and head.layers != "exits"
+        for head in model.config.specs
+    )
+
+
 def reads_both_ways(config: Any) -> bool:
     """Whether a class of `config` that guesses the next token would see it: transformers has such heads on encoders."""
     return type(config) in _NATIVE["masked_lm"] and not getattr(config, "is_decoder", False)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hfcourse import disk
 from hfcourse.backbones.lookup import GivenStates
@@ -25,7 +26,7 @@ from hfcourse.engine.setup import Setup
 from hfcourse.errors import TrainingError
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.model import unwrapped
-from hfcourse.native import reads_first_alone
+from hfcourse.native import reads_first_alone, reads_means_alone
 from hfcourse.tasks.base import Batch, Examples, Row, Task
 
 
@@ -34,8 +35,9 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
     """Within the block a task whose batches bring the frozen backbone's states, which the model then takes as they are.
 
     Where the backbone is trained, a row's input changes from epoch to epoch, several processes share the run, or the
-    disk has no room for all states, the task is given back as it is. States are those of evaluation, without dropout.
-    They lie in a file of the run folder that goes when the block ends.
+    disk has no room for all states, the task is given back as it is. States are those of evaluation, without dropout;
+    of a row whose head reads the first alone, or the mean of all, that one is kept. They lie in a file of the run
+    folder that goes when the block ends.
 
     Raises:
         RunFolderError: no room for the file. TrainingError: states that are no numbers.
@@ -62,7 +64,9 @@ def states_once(model: Any, task: Task, setup: Setup) -> Iterator[Task]:
             stores = {split: _compute(inner, task, split, folder / split, setup) for split in splits}
         say("the backbone is frozen: its states were computed once")
         # What stands in an instance's own dictionary is found before its class's: names and weights stay as they are.
-        backbone.__dict__["forward"] = GivenStates(getattr(backbone, "pooler", None)).forward
+        backbone.__dict__["forward"] = GivenStates(
+            getattr(backbone, "pooler", None), means=reads_means_alone(inner)
+        ).forward
         yield _with_states(task, stores)
     finally:
         backbone.__dict__.pop("forward", None)
@@ -84,9 +88,9 @@ def _size(model: Any, task: Task) -> int:
     """Bytes of all states that would be kept; 0 where the backbone's config does not tell their width."""
     config = model.base_model.config
     layers = config.num_hidden_layers + 1 if getattr(model, "reads_all_layers", False) else 1
-    first = reads_first_alone(model)
+    one = reads_first_alone(model) or reads_means_alone(model)
     states = sum(
-        len(rows) if first else int(_state_counts(task, split, model.base_model).sum())
+        len(rows) if one else int(_state_counts(task, split, model.base_model).sum())
         for split, rows in task.splits.items()
         if len(rows)
     )
@@ -94,11 +98,11 @@ def _size(model: Any, task: Task) -> int:
 
 
 class _Store:
-    """The states of one split: of each row the first alone, or all of them one after another."""
+    """The states of one split: of each row one, or all of them one after another."""
 
-    def __init__(self, path: Path, lengths: np.ndarray, first: bool, shape: tuple[int, ...]) -> None:
-        self.first = first
-        self.lengths = np.ones_like(lengths) if first else lengths
+    def __init__(self, path: Path, lengths: np.ndarray, single: bool, shape: tuple[int, ...]) -> None:
+        self.single = single
+        self.lengths = np.ones_like(lengths) if single else lengths
         self.starts = np.concatenate([[0], np.cumsum(self.lengths)])
         shape = (int(self.starts[-1]), *shape)
         with path.open("wb") as file:
@@ -121,7 +125,7 @@ class _Store:
     def get(self, rows: np.ndarray) -> Tensor:
         """(B, T, ...), zeros where padded."""
         length = int(self.lengths[rows].max())
-        if self.first or self.lengths[rows].min() == length:
+        if self.single or self.lengths[rows].min() == length:
             return torch.from_numpy(self.states[self._places(rows, length)])
         inside = np.arange(length) < self.lengths[rows][:, None]
         states = np.zeros((*inside.shape, *self.states.shape[1:]), dtype=np.float32)
@@ -181,7 +185,8 @@ def _state_counts(task: Task, split: str, backbone: Any) -> np.ndarray:
 def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _Store:
     """One pass of the backbone over a split."""
     examples, backbone, device = task.splits[split], model.base_model, setup.accelerator.device
-    first, mix = reads_first_alone(model), getattr(model, "reads_all_layers", False)
+    mix = getattr(model, "reads_all_layers", False)
+    first, means, lengths = reads_first_alone(model), reads_means_alone(model), _state_counts(task, split, backbone)
     tokens = setup.config.batch.eval_tokens or (4096 if device.type == "cpu" else 16384)
     steps = task.plan(split, examples=len(examples), tokens=tokens, shuffle=False)
     taken = {*inspect.signature(backbone.forward).parameters} - {"labels"}
@@ -196,8 +201,10 @@ def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _S
             with setup.accelerator.autocast():
                 output = backbone(**with_decoder_inputs(backbone, inputs), output_hidden_states=mix)
             states = torch.stack(output.hidden_states, dim=2) if mix else output.last_hidden_state
+            if means:
+                states = _means(states, lengths[rows], normalise=mix)
             states = states[:, :1] if first else states
-            store = store or _Store(path, _state_counts(task, split, backbone), first, tuple(states.shape[2:]))
+            store = store or _Store(path, lengths, first or means, tuple(states.shape[2:]))
             odd = store.put(rows, states)
             if len(odd):
                 number = odd[0] + 1
@@ -209,3 +216,13 @@ def _compute(model: Any, task: Task, split: str, path: Path, setup: Setup) -> _S
     model.train(was_training)
     assert store is not None
     return store
+
+
+def _means(states: Tensor, lengths: np.ndarray, *, normalise: bool) -> Tensor:
+    """(B, T, ...) -> (B, 1, ...): the mean of each row's real states, which are normalised first as `LayerMix` does."""
+    states = states.float()
+    states = F.layer_norm(states, states.shape[-1:]) if normalise else states
+    counts = torch.from_numpy(lengths).to(states.device)
+    real = torch.arange(states.shape[1], device=states.device) < counts[:, None]
+    sums = torch.einsum("bt...,bt->b...", states, real.to(states.dtype))
+    return (sums / counts.view(-1, *[1] * (sums.dim() - 1)).clamp(min=1))[:, None]

@@ -98,10 +98,10 @@ class LayerMix(nn.Module):
         super().__init__()
         self.scalars = nn.Parameter(torch.zeros(layers))
 
-    def forward(self, layers: tuple[Tensor, ...]) -> Tensor:
-        """(B, T, H) from `layers` times that."""
+    def forward(self, layers: tuple[Tensor, ...], *, normalised: bool = False) -> Tensor:
+        """(B, T, H) from `layers` times that; where these are `normalised` already, they are taken as they are."""
         weights = self.scalars.softmax(dim=0)
-        first, *others = (F.layer_norm(layer, layer.shape[-1:]) for layer in layers)
+        first, *others = layers if normalised else (F.layer_norm(layer, layer.shape[-1:]) for layer in layers)
         mixed = weights[0] * first
         for weight, layer in zip(weights[1:], others, strict=True):
             mixed = torch.addcmul(mixed, weight.to(layer.dtype), layer)

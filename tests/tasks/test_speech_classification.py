@@ -90,16 +90,40 @@ def test_a_probe_learns_and_hears_each_recording_once(
     assert len(calls) == 48 + 15 + 15
 
 
-def test_states_that_were_kept_are_those_of_a_pass(build: Callable[..., SpeechTask], tmp_path: Path) -> None:
-    """What a model answers with its backbone is what was judged from kept states."""
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("layers", ["mix", "last"])
+@pytest.mark.parametrize("config", [SpeechClassificationConfig, SpeechFramesConfig])
+def test_states_that_were_kept_are_those_of_a_pass(
+    config: type[SpeechClassificationConfig],
+    layers: str,
+    pooling: str,
+    build: Callable[..., SpeechTask],
+    tmp_path: Path,
+) -> None:
+    """What a model answers with its backbone is what was judged from kept states, or from the mean of each row's."""
     from hfcourse.engine.evaluate import predictions
 
-    task = build(SpeechFramesConfig)
-    run(task, tmp_path / "run", steps=5)
+    task = build(config, "apc-tiny", layers=layers, pooling=pooling)
+    run(task, tmp_path / "run", steps=5, model="apc-tiny")
     net = models.load(tmp_path / "run")
     again = predictions(net.eval(), task, "test", batch=BatchConfig(eval_tokens=300))
     kept = RunFolder.open(tmp_path / "run").read_predictions("test")
     assert [answer["prediction"] for answer in again] == [answer["prediction"] for answer in kept]
+    if config.head_kind == "sequence":
+        shares = ([answer["confidence"] for answer in answers] for answers in (again, kept))
+        np.testing.assert_allclose(*shares, rtol=1e-4)
+
+
+def test_a_head_of_means_keeps_one_state_a_row(build: Callable[..., SpeechTask], tmp_path: Path) -> None:
+    from hfcourse.engine import frozen
+
+    sizes = {}
+    for pooling in ("mean", "max"):
+        task = build(SpeechClassificationConfig, pooling=pooling)
+        sizes[pooling] = frozen._size(models.build("apc-tiny", task.head), task)
+    net: Any = models.build("apc-tiny", task.head)
+    layers, width = net.backbone.config.num_hidden_layers + 1, net.backbone.config.hidden_size
+    assert sizes["mean"] == 4 * (48 + 15 + 15) * layers * width < sizes["max"] / 20
 
 
 def test_a_whisper_encoder_and_its_padding(build: Callable[..., SpeechTask]) -> None:
