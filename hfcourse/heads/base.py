@@ -70,16 +70,18 @@ class Standardize(nn.Module):
         self.register_buffer("batches", torch.zeros(()))
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(..., H) -> (..., H) in the same precision; only what `mask` (...) marks is counted."""
-        mean, variance = self.mean, self.variance
-        if self.training:
-            rows = (states.flatten(0, -2) if mask is None else states[mask]).float()
-            if len(rows) > 1:
-                variance, mean = torch.var_mean(rows, dim=0, correction=0)
-                self._follow(mean.detach(), variance.detach())
-        return ((states - mean) * (variance + 1e-5).rsqrt()).to(states.dtype)
+        """(..., H) -> (..., H) in the same precision; what `mask` (...) leaves out is not counted."""
+        flat = states.flatten(0, -2)
+        real = None if mask is None else mask.flatten().nonzero().squeeze(1)
+        rows = flat if real is None else flat.index_select(0, real)
+        if not self.training or len(rows) < 2:
+            return ((states - self.mean) * (self.variance + 1e-5).rsqrt()).to(states.dtype)
+        mean, variance = torch.zeros_like(self.mean), torch.zeros_like(self.variance)
+        rows = F.batch_norm(rows.float(), mean, variance, training=True, momentum=1.0).to(states.dtype)  # writes both
+        self._follow(mean, variance)
+        rows = rows if real is None else torch.zeros_like(flat).index_copy(0, real, rows)
+        return rows.view(states.shape)
 
-    @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         self.batches += 1
         share = self.batches.reciprocal().clamp(min=0.1)
