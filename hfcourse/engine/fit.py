@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
+from accelerate.utils import broadcast
 
 from hfcourse import checkpoints
 from hfcourse.engine import machine
@@ -22,6 +23,7 @@ from hfcourse.engine.setup import Setup, faster_on_cpu
 from hfcourse.engine.signals import StopSignals
 from hfcourse.engine.step import Steps
 from hfcourse.errors import DataError, Interrupted, TrainingError
+from hfcourse.heads.base import Standardize
 from hfcourse.model import parameter_counts, quiet
 from hfcourse.peft import adalora
 from hfcourse.peft.wrap import save
@@ -191,6 +193,8 @@ class _Loop:
     def _evaluate(self, split: str) -> Evaluation:
         """Answer a split; a signal stops it between two batches."""
         size = len(self.task.splits[split])
+        if self.accelerator.num_processes > 1:  # each has followed its own rows since the last pass
+            broadcast([list(m.buffers()) for m in self.state.model.modules() if isinstance(m, Standardize)])
         with bar(f"{self.run.path.name} {split}", size, shown=self._shown) as progress:
 
             def between(done: int, total: int) -> None:

@@ -224,5 +224,6 @@ def _means(states: Tensor, lengths: np.ndarray, *, normalise: bool) -> Tensor:
     states = F.layer_norm(states, states.shape[-1:]) if normalise else states
     counts = torch.from_numpy(lengths).to(states.device)
     real = torch.arange(states.shape[1], device=states.device) < counts[:, None]
-    sums = torch.einsum("bt...,bt->b...", states, real.to(states.dtype))
-    return (sums / counts.view(-1, *[1] * (sums.dim() - 1)).clamp(min=1))[:, None]
+    shape = (len(counts), *[1] * (states.dim() - 1))
+    states = states.masked_fill(~real.view(*real.shape, *shape[2:]), 0)  # whatever padding holds, nan too
+    return states.sum(dim=1, keepdim=True) / counts.clamp(min=1).view(shape)

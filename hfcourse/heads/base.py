@@ -52,41 +52,41 @@ class Head(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Each number less its mean over rows, divided by its deviation: BatchNorm without weights of its own.
+    """Each number less its mean over rows, divided by its deviation.
 
     States of one net often point the same way, and what tells rows apart is small beside it: a linear layer above them
-    hardly learns at any rate. While it trains it takes the batch's mean and variance, later their running averages,
-    which at first are plain means over the batches. A batch of a single row takes the averages too.
+    hardly learns at any rate. Unlike BatchNorm it takes running moments while it trains, too (of about the last hundred
+    batches; at first of all so far): a batch may hold rows of one length, or a single one, and what goes along with
+    length is not to vanish.
     """
 
     mean: Tensor
-    variance: Tensor
-    batches: Tensor
+    square: Tensor
+    rows: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("variance", torch.ones(width))
-        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("square", torch.ones(width))
+        self.register_buffer("rows", torch.zeros(()))
 
     def forward(self, states: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(..., H) -> (..., H) in the same precision; what `mask` (...) leaves out is not counted."""
-        flat = states.flatten(0, -2)
-        real = None if mask is None else mask.flatten().nonzero().squeeze(1)
-        rows = flat if real is None else flat.index_select(0, real)
-        if not self.training or len(rows) < 2:
-            return ((states - self.mean) * (self.variance + 1e-5).rsqrt()).to(states.dtype)
-        mean, variance = torch.zeros_like(self.mean), torch.zeros_like(self.variance)
-        rows = F.batch_norm(rows.float(), mean, variance, training=True, momentum=1.0).to(states.dtype)  # writes both
-        self._follow(mean, variance)
-        rows = rows if real is None else torch.zeros_like(flat).index_copy(0, real, rows)
-        return rows.view(states.shape)
+        """(..., H) -> (..., H) in the same precision; what `mask` (...) leaves out does not count."""
+        flat = states.flatten(0, -2).float()
+        if self.training:
+            self._follow(flat if mask is None else flat[mask.flatten()])
+        mean, square = self.mean.float(), self.square.float()
+        variance = (square - mean.square()).clamp(min=0)
+        return F.batch_norm(flat, mean, variance, eps=1e-5).view(states.shape).to(states.dtype)
 
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        self.batches += 1
-        share = self.batches.reciprocal().clamp(min=0.1)
-        self.mean.lerp_(mean, share)
-        self.variance.lerp_(variance, share)
+    @torch.no_grad()
+    def _follow(self, rows: Tensor) -> None:
+        """Take in the moments of rows (N, H); a batch with nan or inf changes nothing."""
+        mean, square = rows.mean(dim=0), rows.square().mean(dim=0)
+        self.rows += len(rows)
+        share = (len(rows) / self.rows).clamp(min=0.01) * square.isfinite().all()
+        self.mean.lerp_(mean.nan_to_num(0, 0, 0).to(self.mean.dtype), share.to(self.mean.dtype))
+        self.square.lerp_(square.nan_to_num(0, 0, 0).to(self.square.dtype), share.to(self.square.dtype))
 
 
 class LayerMix(nn.Module):

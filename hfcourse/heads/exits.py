@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class Exit(SequenceHead):
     """
 
     def __init__(self, spec: HeadSpec, hidden: int, dropout: float) -> None:
-        super().__init__(spec, hidden, dropout)
+        super().__init__(replace(spec, standardize=False), hidden, dropout)  # its norm does that
         self.transform = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.Tanh())
 
     def answer(self, states: Tensor, mask: Tensor | None) -> Tensor:

@@ -43,7 +43,7 @@ class SequenceHead(Head):
     def __init__(self, spec: HeadSpec, hidden: int, dropout: float) -> None:
         super().__init__(spec)
         self.pooling = Pooling("mean" if spec.pooling == "native" else spec.pooling, hidden)
-        self.standardize = Standardize(hidden) if spec.standardize else nn.Identity()
+        self.standardize = Standardize(hidden) if spec.standardize else None
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden, max(len(spec.labels), 1))
 
@@ -54,7 +54,10 @@ class SequenceHead(Head):
 
     def answer(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, H) and what of it is no padding -> (B, labels)."""
-        return self.projection(self.dropout(self.standardize(self.pooling(states, mask))))  # type: ignore[no-any-return]
+        vectors = self.pooling(states, mask)
+        if self.standardize is not None:
+            vectors = self.standardize(vectors)
+        return self.projection(self.dropout(vectors))  # type: ignore[no-any-return]
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy, binary cross entropy per label, or squared error, in fp32."""

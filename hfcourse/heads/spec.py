@@ -43,8 +43,8 @@ class HeadSpec:
     """`mix` feeds the head a learned softmax-weighted sum of all layers (SUPERB's protocol) instead of the last;
     `exits` puts a head of its own on every layer (sequence heads alone)."""
     standardize: bool = False
-    """Sequence and frame heads read numbers of mean 0 and variance 1 over the training rows (BatchNorm without weights
-    before the projection), so that a linear probe learns as fast on any backbone (MAE, arXiv 2111.06377)."""
+    """Sequence and frame heads read numbers of mean 0 and variance 1 over training rows (by running moments before the
+    projection), so that a linear probe learns as fast on any backbone (MAE has BatchNorm there, arXiv 2111.06377)."""
     name: str = ""
     """What the head is called among several of a model; its kind where empty."""
 

@@ -67,13 +67,16 @@ def target_modules(model: nn.Module, targets: Iterable[str], head: Iterable[str]
 
 
 def _skipped(model: nn.Module, settings: PeftSettings) -> int:
-    """How many layers are left as they are where the settings leave it to us.
-
-    The lowest sixth, as no gradient has to reach it: on MiniLM a step takes a tenth less (benchmarks/README.md).
+    """How many of the lowest layers are left alone where the settings leave it to us: a sixth (of an encoder-decoder's
+    encoder). No gradient has to reach them: on MiniLM a step takes a tenth less (benchmarks/README.md).
     """
     if settings.skip_layers is not None:
         return settings.skip_layers
-    return 0 if settings.targets else len(layers_of(model)) // 6
+    if settings.targets or settings.drop_layers:  # who names places means all; dropping counts from the lowest
+        return 0
+    layers = layers_of(model)
+    first, _, _ = layers[0].name.rpartition(".")
+    return sum(layer.name.rpartition(".")[0] == first for layer in layers) // 6
 
 
 def _group(layer: Layer, group: str) -> tuple[str, ...]:

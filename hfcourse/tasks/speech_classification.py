@@ -42,8 +42,8 @@ class SpeechClassificationConfig:
     pooling: Pooling = "mean"
     """How states become one vector."""
     standardize: bool = True
-    """Give each number that the head reads mean 0 and variance 1 over the training rows: a linear head above a frozen
-    net hardly learns without (BatchNorm without weights, arXiv 2111.06377)."""
+    """Give each number that the head reads mean 0 and variance 1 over training rows: a linear head above a frozen net
+    hardly learns without (MAE has BatchNorm there, arXiv 2111.06377). `whole` does without."""
     dev_share: float = 0.1
     """Share of the training rows cut off as dev split where none is given."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -1,4 +1,4 @@
-"""The sum of layers, against the formula worked out state by state; standardised rows, against BatchNorm."""
+"""The sum of layers, against the formula worked out state by state; standardised rows, against all that were seen."""
 
 from __future__ import annotations
 
@@ -30,36 +30,54 @@ def test_a_layer_that_is_larger_counts_no_more() -> None:
     torch.testing.assert_close(LayerMix(2)((one, other)), LayerMix(2)((one, 1000 * other)), rtol=1e-3, atol=1e-3)
 
 
-def test_standardised_rows_are_those_of_batch_norm() -> None:
+def test_numbers_are_standardised_by_all_rows_so_far() -> None:
     torch.manual_seed(0)
-    ours, theirs = Standardize(6), torch.nn.BatchNorm1d(6, affine=False)
-    for _ in range(300):
-        rows = 5 * torch.randn(8, 6) + torch.arange(6.0)
-        torch.testing.assert_close(ours(rows), theirs(rows), rtol=1e-4, atol=1e-5)
-    # After 300 steps neither knows how it began.
-    torch.testing.assert_close(ours.mean, theirs.running_mean, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.variance, theirs.running_var, rtol=1e-4, atol=1e-4)
-    ours.eval()
-    expected = (rows - ours.mean) / (ours.variance + 1e-5).sqrt()
-    torch.testing.assert_close(ours(rows), expected)
+    standardize, seen = Standardize(6), torch.empty(0, 6)
+    for size in (8, 1, 30, 5):
+        batch = 5 * torch.randn(size, 6) + torch.arange(6.0)
+        seen = torch.cat([seen, batch])
+        expected = (batch - seen.mean(dim=0)) / (seen.var(dim=0, correction=0) + 1e-5).sqrt()
+        torch.testing.assert_close(standardize(batch), expected, rtol=1e-4, atol=1e-4)
+    standardize.eval()
+    later = torch.randn(3, 6)
+    expected = (later - seen.mean(dim=0)) / (seen.var(dim=0, correction=0) + 1e-5).sqrt()
+    for _ in range(2):  # nothing is followed any more
+        torch.testing.assert_close(standardize(later), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_running_averages_begin_as_plain_means() -> None:
+def test_old_batches_are_forgotten_by_and_by() -> None:
     torch.manual_seed(0)
-    standardize, batches = Standardize(3), torch.randn(4, 16, 3) + 7
-    for batch in batches:
+    standardize, mean, square = Standardize(1), 0.0, 1.0
+    for number in range(1, 251):
+        batch = torch.randn(4, 1) + number / 50
         standardize(batch)
-    torch.testing.assert_close(standardize.mean, batches.mean(dim=(0, 1)))
-    torch.testing.assert_close(standardize.variance, batches.var(dim=1).mean(dim=0))
+        share = max(1 / number, 0.01)
+        mean += share * (float(batch.mean()) - mean)
+        square += share * (float(batch.square().mean()) - square)
+    torch.testing.assert_close(standardize.mean, torch.tensor([mean]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(standardize.square, torch.tensor([square]), rtol=1e-4, atol=1e-4)
 
 
-def test_padding_does_not_count_and_a_single_row_takes_the_averages() -> None:
+def test_what_goes_along_with_length_stays_where_batches_are_of_one_length() -> None:
+    """The same rows in sorted batches and in random ones end with the same moments; BatchNorm would not see them."""
+    torch.manual_seed(0)
+    rows = torch.linspace(-3, 3, 320)[:, None] + 0.1 * torch.randn(320, 1)
+    batches = list(rows.split(32))
+    standardize = Standardize(1)
+    for _ in range(20):
+        for number in torch.randperm(10).tolist():
+            read = standardize(batches[number])
+    expected = (batches[number] - rows.mean()) / rows.std()
+    torch.testing.assert_close(read, expected, rtol=0.1, atol=0.1)
+
+
+def test_padding_and_broken_batches_do_not_count() -> None:
     torch.manual_seed(0)
     padded, mask = torch.randn(2, 5, 4), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    padded[1, 2:] = torch.nan
     one, other = Standardize(4), Standardize(4)
-    padded[1, 2:] = 1e6
     torch.testing.assert_close(one(padded, mask)[mask], other(torch.cat([padded[0], padded[1, :2]])))
-    before = one.mean.clone()
-    alone = torch.randn(1, 4)
-    torch.testing.assert_close(one(alone), (alone - one.mean) / (one.variance + 1e-5).sqrt())
-    torch.testing.assert_close(one.mean, before, rtol=0, atol=0)
+    torch.testing.assert_close(one.state_dict(), other.state_dict())
+    before = one.mean.clone(), one.square.clone()
+    one(torch.full((3, 4), torch.inf))
+    torch.testing.assert_close((one.mean, one.square), before, rtol=0, atol=0)

@@ -294,13 +294,23 @@ def test_the_lowest_sixth_is_left_alone_where_that_is_the_methods_own(method: st
     if method not in {"pfeiffer", "houlsby"}:
         assert trained_layers(targets=("query",)) == set(range(6))  # who names targets means all of them
         assert trained_layers(targets=("query",), skip_layers=2) == {2, 3, 4, 5}
+    if method == "pfeiffer":
+        assert trained_layers(drop_layers=1) == set(range(6))  # a batch leaves out what is there
     with pytest.raises(ConfigError, match="skip_layers is 6: no layer is left"):
         trained_layers(skip_layers=6)
 
 
 def test_no_gradient_reaches_what_lies_below_the_lowest_change(tmp_path: Path) -> None:
     name = backbone(tmp_path / "backbone", num_hidden_layers=6)
+    make("t5", num_layers=6, num_decoder_layers=6).save_pretrained(tmp_path / "t5")
     for method in ("lora", "pfeiffer"):
+        both = models.build(str(tmp_path / "t5"), THREE, peft=PeftSettings(method=method))  # type: ignore[arg-type]
+        trained = {
+            n.partition("coder.block.")[2][0] + n.partition("coder")[0][-2:]
+            for n, p in both.named_parameters()
+            if p.requires_grad and "coder.block." in n
+        }
+        assert sorted(trained) == sorted([f"{layer}en" for layer in range(1, 6)] + [f"{layer}de" for layer in range(6)])
         model = models.build(name, THREE, peft=PeftSettings(method=method))  # type: ignore[arg-type]
         states = model.train()(**inputs("bert"), output_hidden_states=True).hidden_states
         assert [state.requires_grad for state in states] == [False, False] + [True] * 5
