@@ -75,8 +75,8 @@ class PeftSettings:
     """Adapters: width of the backbone / width of the bottleneck; 0 for the method's own (16; compacter 32)."""
     skip_layers: int | None = None
     """lora and its kin, adapters: nothing is trained in so many of the lowest layers, so that no gradient has to reach
-    them (AdapterDrop, arXiv 2010.11918). Where not given, lora, dora, rslora and pfeiffer skip a sixth (of an
-    encoder-decoder's encoder, whose layers count first), unless targets or drop_layers are named; others none."""
+    them (AdapterDrop, arXiv 2010.11918). Where not given, lora, dora and rslora skip a sixth (of an encoder-decoder's
+    encoder, whose layers count first), unless targets are named; others none."""
     drop_layers: int = 0
     """Adapters: each batch leaves out those of 0 to so many of the lowest layers, so that inference may do so too."""
     fuse: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ def _skipped(model: nn.Module, settings: PeftSettings) -> int:
     """
     if settings.skip_layers is not None:
         return settings.skip_layers
-    if settings.targets or settings.drop_layers:  # who names places means all; dropping counts from the lowest
+    if settings.targets:  # who names places means all of them
         return 0
     layers = layers_of(model)
     first, _, _ = layers[0].name.rpartition(".")
@@ -182,15 +182,13 @@ def _ln(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig
     return peft.LNTuningConfig(target_modules=norms, modules_to_save=head)
 
 
-def _adapters(
-    placement: str, *, skips: bool = False, **more: Any
-) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
+def _adapters(placement: str, **more: Any) -> Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]:
     def config(model: nn.Module, settings: PeftSettings, head: list[str]) -> PeftConfig:
         return BottleneckConfig(
             placement=placement,
             **more,
             reduction_factor=settings.reduction or 16,
-            skip_layers=_skipped(model, settings) if skips else settings.skip_layers or 0,
+            skip_layers=settings.skip_layers or 0,
             drop_layers=settings.drop_layers,
             modules_to_save=head,
         )
@@ -252,7 +250,7 @@ _METHODS: dict[str, Callable[[nn.Module, PeftSettings, list[str]], PeftConfig]] 
     "ia3": _ia3,
     "houlsby": _adapters("houlsby"),
     # Norms and a larger scale than the paper's 1: behind the feed-forward alone it lags on MRPC (docs/LOG.md).
-    "pfeiffer": _adapters("pfeiffer", skips=True, norms=True, init="zero", scaling=4.0),
+    "pfeiffer": _adapters("pfeiffer", norms=True, init="zero", scaling=4.0),
     "parallel": _adapters("parallel"),
     "compacter": _compacter,
     "prefix": _prefix,
