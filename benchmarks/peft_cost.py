@@ -2,7 +2,7 @@
 
 MiniLM (6 layers x 384) as a classifier through `fit`, 64 rows of 128 random words a step, our allocator on all sides.
 Memory is the peak of resident memory less that after the imports, and, as a second number, less that before training
-(which has the model and the data).
+(which has the model and the data). ``lora:0`` is LoRA with no layer skipped (`peft.skip_layers`), and so on.
 
     python benchmarks/peft_cost.py [--methods lora pfeiffer] [--precisions fp32 bf16] [--rounds 3] [--steps 8]
 """
@@ -89,7 +89,8 @@ def measure(method: str, precision: str, steps: int) -> Result:
 
     machine.tune_allocator()
     imported = resident()
-    settings = PeftSettings(method=method)  # type: ignore[arg-type]
+    name, _, skip = method.partition(":")
+    settings = PeftSettings(method=name, skip_layers=int(skip) if skip else None)  # type: ignore[arg-type]
     task = make_task(steps + FIRST)
     net = models.build(minilm(), task.head, peft=settings)
     before = resident()
@@ -133,7 +134,7 @@ def table(found: dict[str, list[Result]]) -> str:
 def main() -> None:
     """Print a table a precision, or be one side of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=["lora", "pfeiffer"])
+    parser.add_argument("--methods", nargs="+", default=["lora", "lora:0", "pfeiffer"])
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
