@@ -16,6 +16,7 @@ from hfcourse.backbones.last_layer import last_layer_at
 from hfcourse.backbones.load import attention_arguments, load_config, locate, longest_input
 from hfcourse.backbones.presets import PRESETS
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.loudness import hear_loudness
 from hfcourse.errors import ConfigError, ModelError, unknown
 from hfcourse.headed_model import HeadedConfig, HeadedModel, headed_config
 from hfcourse.heads.spec import HeadSpec
@@ -89,6 +90,8 @@ def build(
         if other_labels:  # as many classes, but other ones: their weights would mislead
             trained, model = model, model_class._from_config(inner, **attention_arguments(settings))
             copy_backbone(trained, model, name)
+    if fresh:
+        hear_loudness(model)
     if fresh and settings.equal_keys:
         set_equal_keys(model, settings.equal_keys)
     as_it_runs_here(model, inner)

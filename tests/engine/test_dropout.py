@@ -118,3 +118,34 @@ def test_positions_that_a_model_adds_to_its_scores_are_kept(monkeypatch: pytest.
     with dropout.fast_dropout_in(model.train()):
         found = model(**inputs).last_hidden_state
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.003])
+def test_each_number_is_dropped_as_often_as_asked(p: float) -> None:
+    torch.manual_seed(0)
+    ones = torch.ones(50, 40, dtype=torch.bfloat16)
+    calls, rates = 400, []
+    mean = torch.zeros(50, 40)
+    for _ in range(calls):
+        found = dropout.fast_dropout(ones, p).float()
+        kept = found[found > 0]
+        assert len(kept.unique()) <= 1  # what is kept is scaled alike
+        rates.append(float((found == 0).float().mean()))
+        mean += found / calls
+    # What a call drops is one of two shares, and their mean is p: what is kept makes up for it on average.
+    assert abs(sum(rates) / calls - p) < 0.06 * p + 5e-4
+    assert abs(float(mean.mean()) - 1) < 5e-3
+    assert float(mean.std()) < 1.5 * (p / (1 - p) / calls) ** 0.5  # no place is dropped more than others
+    assert max(abs(rate - p) for rate in rates) < 1 / 128 + 5 * (p * (1 - p) / ones.numel()) ** 0.5
+
+
+def test_neighbours_are_dropped_independently_and_a_seed_tells_the_mask() -> None:
+    ones = torch.ones(1000, 1001)
+    torch.manual_seed(1)
+    first, second = (dropout.fast_dropout(ones, 0.25) == 0 for _ in range(2))
+    torch.manual_seed(1)
+    assert torch.equal(dropout.fast_dropout(ones, 0.25) == 0, first)
+    flat = first.flatten().float() - 0.25
+    for shift in (1, 2, 7, 8, 1001):
+        assert abs(float((flat[shift:] * flat[:-shift]).mean())) < 1e-3
+    assert abs(float(((first.float() - 0.25) * (second.float() - 0.25)).mean())) < 1e-3

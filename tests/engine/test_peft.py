@@ -213,7 +213,7 @@ def test_small_passes_where_little_is_trained(backbone: str, monkeypatch: pytest
     from hfcourse.engine import prepare
 
     model = build(backbone, config_of("lora"))
-    for trained, expected in ((5, 2048), (500, 0)):
+    for trained, expected in ((5, 4096), (500, 0)):
         monkeypatch.setattr(prepare, "parameter_counts", lambda model, n=trained: {"all": 1000, "trained": n})
         assert prepare._small_passes(model, "cpu") == expected
         assert prepare._small_passes(model, "cuda") == 0

@@ -270,17 +270,17 @@ class Data2Vec:
     """States that are masked together (the paper: 10)."""
     layers: int = 0
     """Upper layers whose mean is the target; 0 for two thirds of them."""
-    unmasked: float = 1.0
-    """Factor of the same loss on states that are not masked (the paper: 0). It is what teaches young convolutions."""
+    unmasked: float = 0.0
+    """Factor of the same loss on states that are not masked: the longer, the closer a net stays to where it began."""
     beta: float = 0.0
     """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
     slow: Literal["all", "layers"] = "all"
     """What of the teacher follows slowly: all of it, or its layers alone, over the student's convolutions (the paper,
     for speech). Convolutions that start from scratch soon give both only what is easy to foretell."""
-    decay: tuple[float, float] = (0.999, 0.9999)
-    """How slowly the teacher follows: at first and at last. A faster one soon says nothing but where a state stands."""
-    ramp: int = 30_000
-    """Steps from the first to the last."""
+    decay: tuple[float, float] = (0.99, 0.999)
+    """How slowly the teacher follows: at first and at last (the paper: 0.999 and 0.9999)."""
+    ramp: int = 250
+    """Steps from the first to the last (the paper: 30,000)."""
 
     def __post_init__(self) -> None:
         _share("mask_rate", self.mask_rate)
