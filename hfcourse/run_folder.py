@@ -31,6 +31,7 @@ SAMPLES = "samples"
 """Beside the splits in predictions/: texts that a model has written (id, prompt, prediction)."""
 # What may differ between a run and its resumption: it changes what a person sees, not what is computed.
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
+_COSMETIC |= {"devices"}  # how many runs of a comparison go on at a time
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}
 _OURS |= {"scores.json", "table.md", "submission", "submission.zip"}  # of a suite
 _OURS |= {"exits.json", "exits.html"}  # of early exit

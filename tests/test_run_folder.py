@@ -132,13 +132,14 @@ def test_resume_with_other_settings_names_them(tmp_path: Path, config: dict[str,
 
 
 def test_resume_may_change_what_only_a_person_sees(tmp_path: Path) -> None:
-    nested = {**CONFIG, "topic": {"train": {"progress": True}}}
+    nested = {**CONFIG, "topic": {"train": {"progress": True}}, "devices": 1}
     RunFolder.create(tmp_path, nested)
     quiet = {
         **nested,
         "train": {"steps": 10, "progress": False},
         "topic": {"train": {"progress": False}},
         "variant": [],
+        "devices": 2,
     }
     assert RunFolder.create(tmp_path, quiet, resume=True).config["topic"]["train"]["progress"] is False
 

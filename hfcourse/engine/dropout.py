@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -28,6 +29,8 @@ _PARTS = 128
 
 def fast_dropout(states: Tensor, p: float) -> Tensor:
     """Dropout of a CPU tensor in training mode, as `torch.nn.functional.dropout`; torch's generator seeds it."""
+    if torch.compiler.is_compiling():  # it has a generator of its own, and none of NumPy's
+        return F.dropout(states, p)
     draws = np.random.Generator(np.random.SFC64(int(torch.empty((), dtype=torch.int64).random_())))
     lost = min(int(p * _PARTS + draws.random()), _PARTS - 1)
     count = states.numel()

@@ -149,3 +149,11 @@ def test_neighbours_are_dropped_independently_and_a_seed_tells_the_mask() -> Non
     for shift in (1, 2, 7, 8, 1001):
         assert abs(float((flat[shift:] * flat[:-shift]).mean())) < 1e-3
     assert abs(float(((first.float() - 0.25) * (second.float() - 0.25)).mean())) < 1e-3
+
+
+def test_a_compiled_model_draws_by_itself() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.5))
+    with dropout.fast_dropout_in(model):
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        found = compiled(torch.ones(64, 8))
+    assert 0.3 < float((found == 0).float().mean()) < 0.7
