@@ -29,7 +29,7 @@ from hfcourse.errors import RunFolderError
 
 SAMPLES = "samples"
 """Beside the splits in predictions/: texts that a model has written (id, prompt, prediction)."""
-# What may differ between a run and its resumption: it changes what a person sees, not what is computed.
+# What may differ between a run and its resumption: it changes what a person sees, or when, not what is learned.
 _COSMETIC = {"train.progress", "train.log_every", "train.trackers", "train.keep_checkpoints", "train.save_every"}
 _COSMETIC |= {"devices"}  # how many runs of a comparison go on at a time
 _OURS = {"config.yaml", "log.jsonl", "metrics.json", "model", "predictions", "report.html", "tokenizer"}

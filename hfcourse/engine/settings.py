@@ -65,7 +65,7 @@ class BatchConfig:
     tokens are counted, sound counts 100 a second."""
     micro_tokens: int = 0
     """Most padded tokens in one forward pass of one process; what exceeds it is accumulated. 0 for no such bound (on
-    CPU, where little is trained: 2,048). Halved by itself when the device runs out of memory."""
+    CPU, where little is trained: 4,096). Halved by itself when the device runs out of memory."""
     bucket: bool = True
     """Put inputs of similar length into one batch, so that little is padded. Where labels are numbers, only into one
     forward pass: the labels of a batch of one length are too much alike (docs/LOG.md)."""

@@ -271,23 +271,24 @@ class Data2Vec:
     layers: int = 0
     """Upper layers whose mean is the target; 0 for two thirds of them."""
     unmasked: float = 0.0
-    """Factor of the same loss on states that are not masked: the longer, the closer a net stays to where it began."""
+    """Factor of the same loss on states that are not masked."""
     beta: float = 0.0
     """Errors below it count squared, larger ones as they are (smooth L1); 0: all squared, as the paper has speech."""
     slow: Literal["all", "layers"] = "all"
     """What of the teacher follows slowly: all of it, or its layers alone, over the student's convolutions (the paper,
     for speech). Convolutions that start from scratch soon give both only what is easy to foretell."""
-    decay: tuple[float, float] = (0.99, 0.999)
-    """How slowly the teacher follows: at first and at last (the paper: 0.999 and 0.9999)."""
-    ramp: int = 250
-    """Steps from the first to the last (the paper: 30,000)."""
+    decay: tuple[float, float] | None = None
+    """How slowly the teacher follows: at first and at last. Where not given, 0.99 and 0.999 for nets that hear how loud
+    a sound is (tiny: convolutions with biases), else the paper's 0.999 and 0.9999, which long trainings should have."""
+    ramp: int = 0
+    """Steps from the first to the last; 0 for 250 or the paper's 30,000, likewise."""
 
     def __post_init__(self) -> None:
         _share("mask_rate", self.mask_rate)
-        if not 0 <= self.decay[0] <= self.decay[1] <= 1:
+        if self.decay is not None and not 0 <= self.decay[0] <= self.decay[1] <= 1:
             raise ConfigError(f"decay is {self.decay}: it must rise, between 0 and 1")
-        if self.ramp < 1 or self.span < 1 or min(self.layers, self.beta, self.unmasked) < 0:
-            raise ConfigError("ramp and span must be 1 or more, layers, beta and unmasked 0 or more")
+        if self.span < 1 or min(self.ramp, self.layers, self.beta, self.unmasked) < 0:
+            raise ConfigError("span must be 1 or more, ramp, layers, beta and unmasked 0 or more")
 
     def build(self) -> SpeechObjective:
         """The objective."""

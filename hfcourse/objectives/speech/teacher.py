@@ -24,6 +24,8 @@ from hfcourse.peft.wrap import unwrapped
 if TYPE_CHECKING:
     from hfcourse.objectives.speech.settings import Data2Vec
 
+_PACES = {True: ((0.99, 0.999), 250), False: ((0.999, 0.9999), 30_000)}
+"""How slowly a teacher follows at first and at last, and steps between: by whether the net hears loudness."""
 _SPANS = 1
 """Stream of draws."""
 _CONSTANT = 1e-2
@@ -44,6 +46,7 @@ class Teacher(SpeechObjective):
     def __init__(self, settings: Data2Vec) -> None:
         self.settings = settings
         self.weights = {"unmasked": settings.unmasked}
+        self.decay, self.ramp = _PACES[False]
         self.student: Any = None
         self.teacher: Any = None
         self.front: SlowFront | None = None
@@ -65,6 +68,8 @@ class Teacher(SpeechObjective):
         upper = self.settings.layers or max(1, round(2 * count / 3))
         if upper > count:
             raise ConfigError(f"task.method.layers is {upper}, but the net has {count} layers: take no more than that")
+        decay, ramp = _PACES[bool(config.conv_bias)]
+        self.decay, self.ramp = self.settings.decay or decay, self.settings.ramp or ramp
         keep_samples_constant(self.student)
         self.teacher = SlowLayers(self.student.encoder, upper)
         if self.settings.slow == "all":
@@ -131,8 +136,8 @@ class Teacher(SpeechObjective):
 
     def after_step(self, step: int) -> None:
         """Let the teacher follow, the slower the later."""
-        first, last = self.settings.decay
-        decay = first + (last - first) * min(step / self.settings.ramp, 1.0)
+        first, last = self.decay
+        decay = first + (last - first) * min(step / self.ramp, 1.0)
         follow(self.teacher, self.student.encoder, decay)
         if self.front is not None:
             self.front.follow(self.student, decay)

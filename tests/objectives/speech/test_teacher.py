@@ -169,6 +169,14 @@ def test_the_teacher_follows_by_its_decays() -> None:
         assert float(front[0]) == pytest.approx(expected_early, abs=1e-6), step
 
 
+def test_the_teacher_of_a_tiny_net_is_faster() -> None:
+    for name, decay, ramp in (("tiny", (0.99, 0.999), 250), ("small", (0.999, 0.9999), 30_000)):
+        model = build(f"data2vec-{name}", HeadSpec(kind="none"), backbone=BackboneConfig())
+        assert (bound(model).decay, bound(model).ramp) == (decay, ramp)
+        given = bound(model, decay=(0.5, 0.6), ramp=7)
+        assert (given.decay, given.ramp) == ((0.5, 0.6), 7)
+
+
 def test_no_optimizer_gets_the_teacher_and_checkpoints_hold_it() -> None:
     model = net("data2vec-audio")
     objective = bound(model, slow="layers")
@@ -248,9 +256,9 @@ def test_logs_by_hand() -> None:
 
 
 def toy_fit(folder: Path, stop_at: int = 0, resume: bool = False) -> RunFolder:
-    """Six steps with dropout; a teacher that is nearly as fast as the student."""
+    """Six steps with dropout and both losses; a teacher that is nearly as fast as the student."""
     model = net("data2vec-audio", hidden_dropout=0.1)
-    objective = Teacher(Data2Vec(decay=(0.5, 0.8), ramp=5))
+    objective = Teacher(Data2Vec(decay=(0.5, 0.8), ramp=5, unmasked=0.5))
     follow = objective.after_step
 
     def counted(step: int) -> None:
