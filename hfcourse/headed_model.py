@@ -145,7 +145,8 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         inputs = self.inputs_of(batch)
         if "input_ids" in inputs and inputs["input_ids"].dim() == 3:
             inputs = {key: value.flatten(0, 1) for key, value in inputs.items()}
-        if self.training and "input_values" in inputs and self._too_short_to_mask(inputs):
+        hears = "input_values" in inputs or "input_features" in inputs
+        if self.training and hears and self._too_short_to_mask(inputs):
             inputs["mask_time_indices"] = torch.zeros(self._states_of(inputs), dtype=torch.bool, device=self.device)
         masks = batch.get("mask_feature_indices") if "mask_feature_indices" not in inputs else None
         with contextlib.nullcontext() if masks is None else channels_silent(self.backbone, masks):
@@ -169,7 +170,9 @@ class HeadedModel(PreTrainedModel):  # type: ignore[misc]
         )
 
     def _states_of(self, inputs: dict[str, Tensor]) -> tuple[int, int]:
-        """Rows and states of a batch of samples."""
+        """Rows and states of a batch of samples, or of features (B, S, channels)."""
+        if "input_features" in inputs:
+            return inputs["input_features"].shape[0], inputs["input_features"].shape[1]
         rows, samples = inputs["input_values"].shape
         return rows, int(state_counts(self.config.backbone_config, torch.tensor(samples)))
 

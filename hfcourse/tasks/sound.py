@@ -121,7 +121,8 @@ def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
     """What a backbone takes, and ``sample_counts`` (B,), by which heads tell states from padding.
 
     Waveforms that the extractor only pads and normalises become ``input_values`` (B, samples); ``attention_mask`` of
-    the same shape where something is padded and the backbone reads one. Whisper and its kin get ``input_features``.
+    the same shape where something is padded and the backbone reads one. Whisper and its kin get ``input_features``,
+    and an ``attention_mask`` over states where their extractor makes one (wav2vec2-bert).
     """
     import torch
 
@@ -129,9 +130,13 @@ def inputs_of(waveforms: Sequence[np.ndarray], context: SpeechContext) -> Batch:
     counts = np.fromiter((len(waveform) for waveform in waveforms), dtype=np.int64, count=len(waveforms))
     batch: Batch = {"sample_counts": torch.from_numpy(counts)}
     if extractor.model_input_names[0] != "input_values":
-        made = extractor(list(waveforms), sampling_rate=context.rate, return_tensors="pt", return_attention_mask=False)
-        name = extractor.model_input_names[0]
-        return batch | {name: made[name]}
+        made = extractor(
+            list(waveforms),
+            sampling_rate=context.rate,
+            return_tensors="pt",
+            return_attention_mask="attention_mask" in extractor.model_input_names,
+        )
+        return batch | {name: made[name] for name in extractor.model_input_names}
     values = np.zeros((len(waveforms), int(counts.max())), dtype=np.float32)
     for at, waveform in enumerate(waveforms):
         values[at, : len(waveform)] = normalised(waveform) if extractor.do_normalize else waveform
@@ -171,6 +176,12 @@ def context_of(name: str, backbone: BackboneConfig, **common: Any) -> SpeechCont
     if not is_speech(inner):
         raise ModelError(
             f"{name} is a {inner.model_type}: it hears nothing, or in a way that is not known here: name a net with "
-            "convolutions on samples (wav2vec2, hubert, wavlm, data2vec-audio, sew, ...), a whisper or one of ours"
+            "convolutions on samples (wav2vec2, hubert, wavlm, data2vec-audio, sew, ...), a wav2vec2-bert, a whisper "
+            "or one of ours"
+        )
+    if getattr(inner, "add_adapter", False):
+        raise ModelError(
+            f"{name} has layers that take several states together (add_adapter in its config.json), which heads here "
+            "do not know: name the net that it was made from"
         )
     return SpeechContext(extractor=extractors.load(name, backbone), backbone=inner, **common)

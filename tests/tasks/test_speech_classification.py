@@ -10,10 +10,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from transformers import Wav2Vec2BertConfig
+from transformers import ASTConfig, SeamlessM4TFeatureExtractor, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 from hfcourse import model as models
 from hfcourse.backbones.settings import BackboneConfig
+from hfcourse.backbones.speech.rate import shortest, state_counts, stride
 from hfcourse.data import audio
 from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
@@ -169,10 +170,55 @@ def test_wrong_data_is_named(build: Callable[..., SpeechTask], tmp_path: Path) -
 
 
 def test_a_net_that_hears_otherwise_is_refused(tmp_path: Path) -> None:
-    """Frames as its extractor makes them tell nobody here how many states so many samples have."""
-    Wav2Vec2BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"is a wav2vec2-bert: .* not known here: name a net with convolutions"):
-        context_of(str(tmp_path), BackboneConfig())
+    """Patches of a picture of sound tell nobody here how many states so many samples have."""
+    ASTConfig().save_pretrained(tmp_path / "ast")
+    with pytest.raises(ModelError, match=r"is a audio-spectrogram-transformer: .* not known here: name a net with"):
+        context_of(str(tmp_path / "ast"), BackboneConfig())
+    Wav2Vec2BertConfig(add_adapter=True).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"add_adapter in its config.json"):
+        context_of(str(tmp_path / "adapter"), BackboneConfig())
+
+
+@pytest.fixture(scope="module")
+def wav2vec2_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small one with fresh weights, as the Hub has them."""
+    folder = tmp_path_factory.mktemp("w2v-bert")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    Wav2Vec2BertModel(Wav2Vec2BertConfig(**sizes, conv_depthwise_kernel_size=5)).save_pretrained(folder)
+    SeamlessM4TFeatureExtractor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("samples", [559, 560, 879, 880, 16_000, 16_123])
+def test_states_of_a_net_on_filterbanks(wav2vec2_bert: str, samples: int) -> None:
+    """As many as its own extractor says are real."""
+    context = context_of(wav2vec2_bert, BackboneConfig())
+    found = int(state_counts(context.backbone, samples))
+    if samples < shortest(context.backbone):
+        assert found == 0
+        return
+    waves = [np.random.default_rng(n).standard_normal(n).astype(np.float32) for n in (samples, 20_000)]
+    mask = context.extractor(waves, sampling_rate=16_000, return_tensors="np").attention_mask
+    assert found == mask[0].sum() and stride(context.backbone) == 320
+
+
+def test_a_net_on_filterbanks_learns_and_does_not_hear_padding(
+    wav2vec2_bert: str, build: Callable[..., SpeechTask], tmp_path: Path
+) -> None:
+    task = build(SpeechClassificationConfig, wav2vec2_bert)
+    net: Any = models.build(wav2vec2_bert, task.head).eval()
+    rows = task.splits["train"].take([0, 1, 2])
+    batch = task.collate(rows, epoch=-1)
+    assert len(set(batch["sample_counts"].tolist())) > 1 and not batch["attention_mask"].all()
+    together = net(**batch).logits
+    alone = torch.cat([net(**task.collate([row], epoch=-1)).logits for row in rows])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    net.train()
+    loss = net(**task.collate(rows, epoch=0)).loss
+    loss.backward()
+    assert torch.isfinite(loss) and net.backbone.feature_projection.projection.weight.grad.abs().sum() > 0
+    assert run(task, tmp_path, steps=2, model=wav2vec2_bert).metrics["steps"] == 2  # frozen, its states looked up
 
 
 def test_cuts_that_are_no_seconds_are_refused(tmp_path: Path) -> None:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_FILTERBANKS = {"wav2vec2-bert": ((400, 2), (160, 2))}
+"""Widths and steps in samples of nets on filterbanks: windows of 25 ms every 10 ms, two of them a state."""
+
+
+def _windows(config: Any) -> tuple[Any, Any] | None:
+    """Widths and steps by which samples become states, one upon the other; None where a fixed stretch is read."""
+    if hasattr(config, "conv_kernel"):
+        return config.conv_kernel, config.conv_stride
+    return _FILTERBANKS.get(config.model_type)
 
 
 def state_counts(config: Any, samples: T) -> T:
@@ -12,15 +22,16 @@ def state_counts(config: Any, samples: T) -> T:
 
     Args:
         config: of a backbone whose front end is strided convolutions (``conv_kernel``, ``conv_stride``: wav2vec 2.0
-            and its kin, our own nets), or one that reads a fixed stretch of sound (Whisper: ``max_source_positions``).
+            and its kin, our own nets) or filterbanks (wav2vec2-bert), or one that reads a fixed stretch of sound
+            (Whisper: ``max_source_positions``).
         samples: at the rate of the backbone.
 
     Raises:
         ValueError: a config that tells neither.
     """
     counts: Any = samples
-    if hasattr(config, "conv_kernel"):
-        for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
+    if windows := _windows(config):
+        for kernel, step in zip(*windows, strict=True):
             counts = (counts - kernel) // step + 1
             counts = counts * (counts > 0)
         return counts  # type: ignore[no-any-return]
@@ -37,30 +48,25 @@ def in_windows(width: int, kernel: int, step: int) -> int:
 
 def stride(config: Any) -> int:
     """Samples from one state to the next."""
-    if hasattr(config, "conv_stride"):
-        product = 1
-        for step in config.conv_stride:
-            product *= step
-        return product
-    return 320  # Whisper's two frames of 10 ms at 16 kHz
+    windows = _windows(config)
+    return math.prod(windows[1]) if windows else 320  # Whisper's two frames of 10 ms at 16 kHz
 
 
 def shortest(config: Any) -> int:
     """The fewest samples that give a state."""
-    if not hasattr(config, "conv_kernel"):
-        return 1
+    kernels, steps = _windows(config) or ((), ())
     needed = 1
-    for kernel, step in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
+    for kernel, step in zip(reversed(kernels), reversed(steps), strict=True):
         needed = (needed - 1) * step + kernel
     return needed
 
 
 def longest(config: Any) -> int:
     """The most samples that are heard of a recording; 0 for no bound."""
-    return 0 if hasattr(config, "conv_kernel") else int(config.max_source_positions) * stride(config)
+    return 0 if _windows(config) else int(config.max_source_positions) * stride(config)
 
 
 def is_speech(config: Any) -> bool:
     """Whether a backbone hears: its input are samples, or features made of them."""
     whisper = hasattr(config, "max_source_positions") and hasattr(config, "num_mel_bins")
-    return whisper or hasattr(config, "conv_kernel")
+    return whisper or _windows(config) is not None

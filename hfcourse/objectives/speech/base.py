@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hfcourse.data.noise import uniform
+from hfcourse.errors import ConfigError
 from hfcourse.heads.spec import HeadSpec
 from hfcourse.objectives.base import Batch, Objective
 
@@ -83,7 +84,15 @@ def keep_samples_constant(model: Any) -> None:
     """Spare a net on samples the gradient of its samples: transformers' convolutions have it made, and nobody reads it.
 
     It was a ninth of their time on CPU.
+
+    Raises:
+        ConfigError: a net that hears otherwise.
     """
+    if not hasattr(model, "feature_extractor"):
+        raise ConfigError(
+            f"a {model.config.model_type} net has no convolutions on samples, so that no method here pretrains it: "
+            "name another, or train it on a task (speech/finetune)"
+        )
     model.feature_extractor._requires_grad = False
 
 

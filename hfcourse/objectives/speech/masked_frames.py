@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hfcourse.backbones.speech.features import mask_of
 from hfcourse.data.spans import fixed_spans
+from hfcourse.errors import ConfigError
 from hfcourse.objectives.base import Batch, Output
 from hfcourse.objectives.speech.autoregressive import constant_frames, spread
 from hfcourse.objectives.speech.base import Draws, SpeechObjective
@@ -39,7 +40,15 @@ class MaskedFrames(SpeechObjective):
         self._channels, self._mels = 0, 1
 
     def bind(self, model: nn.Module) -> None:
+        """Make the head that draws frames again.
+
+        Raises:
+            ConfigError: a backbone that hears no filterbanks.
+        """
         config: Any = unwrapped(model).config
+        if config.model_type != "hfcourse_frames":
+            kind = self.settings.kind
+            raise ConfigError(f"{kind} masks frames of filterbanks: take {kind}-tiny or another net on them")
         hidden, channels = config.hidden_size, config.feature_size
         self._channels, self._mels = channels, config.mels
         self.head_module = nn.Sequential(

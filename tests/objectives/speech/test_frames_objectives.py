@@ -17,8 +17,9 @@ from hfcourse.engine.fit import fit
 from hfcourse.engine.settings import BatchConfig, FitConfig, OptimConfig, TrainConfig
 from hfcourse.engine.step import Steps
 from hfcourse.errors import ConfigError, TrainingError
+from hfcourse.heads.spec import HeadSpec
 from hfcourse.objectives.speech.autoregressive import Autoregressive
-from hfcourse.objectives.speech.base import Draws, SpeechObjective
+from hfcourse.objectives.speech.base import Draws, SpeechObjective, keep_samples_constant
 from hfcourse.objectives.speech.masked_frames import MaskedFrames, corrupted
 from hfcourse.objectives.speech.settings import APC, Mockingjay, Tera, VqApc
 from hfcourse.run_folder import RunFolder
@@ -221,3 +222,14 @@ def _still(steps: Any) -> torch.Tensor:
 def test_a_backbone_that_hears_the_future_is_refused() -> None:
     with pytest.raises(ConfigError, match="take gru or causal layers"):
         Autoregressive(APC()).bind(net("transformer"))
+
+
+def test_nets_that_hear_otherwise_are_refused() -> None:
+    waves = models.build("hubert-tiny", HeadSpec(kind="none"))
+    for method in (Mockingjay(), Tera()):
+        with pytest.raises(ConfigError, match=f"{method.kind} masks frames of filterbanks: take {method.kind}-tiny"):
+            method.build().bind(waves)
+    with pytest.raises(ConfigError, match="take gru or causal layers"):
+        APC().build().bind(waves)
+    with pytest.raises(ConfigError, match="has no convolutions on samples, so that no method here pretrains it"):
+        keep_samples_constant(net("gru"))
